@@ -1,0 +1,1 @@
+//! Bluetooth Mesh on MQTT topics, without I/O.

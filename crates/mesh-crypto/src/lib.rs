@@ -1,0 +1,1 @@
+//! Key derivation, nonces, CCM and obfuscation of Bluetooth Mesh.

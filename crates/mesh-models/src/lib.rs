@@ -1,0 +1,1 @@
+//! The models of the Bluetooth Mesh Model specification.

@@ -1,0 +1,1 @@
+//! A Bluetooth Mesh node, from the bearer to the foundation models, without I/O.

@@ -1,0 +1,1 @@
+//! A seeded radio world in real or virtual time.

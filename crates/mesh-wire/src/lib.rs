@@ -1,0 +1,1 @@
+//! Every PDU of the Mesh Protocol: bytes to types and back.

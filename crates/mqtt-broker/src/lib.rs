@@ -1,0 +1,1 @@
+//! A shard of the broker as a state machine.

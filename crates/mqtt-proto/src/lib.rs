@@ -1,0 +1,1 @@
+//! One MQTT connection and its session, both roles, without I/O.

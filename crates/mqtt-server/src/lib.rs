@@ -1,0 +1,1 @@
+//! Listeners, shards on threads, and the embedding API of the broker.

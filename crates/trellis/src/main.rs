@@ -1,0 +1,3 @@
+//! Trellis: an MQTT platform and a Bluetooth Mesh gateway in one binary.
+
+fn main() {}

@@ -1,0 +1,31 @@
+//! Checks and chores of the project: `cargo xtask --help`.
+
+mod testdata;
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+
+/// Checks and chores of the project
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+enum Command {
+    /// Copy the shared facts and peer scripts that tests need into the repository
+    ImportTestdata {
+        /// The folder that holds `mesh`, `mqtt` and `peers`
+        dir: PathBuf,
+    },
+}
+
+fn main() -> anyhow::Result<()> {
+    match Command::parse() {
+        Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
+    }
+}
+
+/// The folder of the workspace.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .map_or_else(PathBuf::new, Path::to_owned)
+}
