@@ -1,6 +1,7 @@
 //! Checks and chores of the project: `cargo xtask --help`.
 
 mod testdata;
+mod tidy;
 
 use std::path::{Path, PathBuf};
 
@@ -15,11 +16,14 @@ enum Command {
         /// The folder that holds `mesh`, `mqtt` and `peers`
         dir: PathBuf,
     },
+    /// Check the rules of the architecture that no compiler checks
+    Tidy,
 }
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
+        Command::Tidy => tidy::check(&root()),
     }
 }
 
