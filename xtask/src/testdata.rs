@@ -17,16 +17,14 @@ pub(crate) fn import(source: &Path, root: &Path) -> anyhow::Result<()> {
             fs::remove_dir_all(&to).with_context(|| format!("cannot clear {}", to.display()))?;
         }
         fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
-        let entries =
-            fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))?;
+        let entries = fs::read_dir(&from).with_context(|| format!("cannot read {}", from.display()))?;
         for entry in entries {
             let entry = entry?;
             let target = to.join(entry.file_name());
             if entry.file_type()?.is_file() {
                 // Contents only: the source may be read-only, the copy is not.
                 let bytes = fs::read(entry.path())?;
-                fs::write(&target, bytes)
-                    .with_context(|| format!("cannot write {}", target.display()))?;
+                fs::write(&target, bytes).with_context(|| format!("cannot write {}", target.display()))?;
             }
         }
     }

@@ -26,19 +26,10 @@ const IO_FREE: [&str; 11] = [
 
 /// How far up a crate stands: it may depend only on crates that stand lower (ARCHITECTURE.md).
 const TIERS: [(&str, &[&str]); 6] = [
-    (
-        "wire and crypto",
-        &["clock", "mesh-crypto", "mqtt-wire", "mesh-wire"],
-    ),
+    ("wire and crypto", &["clock", "mesh-crypto", "mqtt-wire", "mesh-wire"]),
     ("proto", &["mqtt-proto", "mesh-proto"]),
-    (
-        "broker, models, commission",
-        &["mqtt-broker", "mesh-models", "mesh-commission"],
-    ),
-    (
-        "server, client, simulator",
-        &["mqtt-server", "mqtt-client", "mesh-sim"],
-    ),
+    ("broker, models, commission", &["mqtt-broker", "mesh-models", "mesh-commission"]),
+    ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim"]),
     ("gateway", &["gateway"]),
     ("binary", &["trellis"]),
 ];
@@ -50,16 +41,8 @@ const NEVER: [(&str, &str); 1] = [("gateway", "mesh-sim")];
 const MEETING_PLACES: [&str; 2] = ["gateway", "trellis"];
 
 /// The modules of `mesh-proto`, in the order in which they may import one another (DESIGN of the stack).
-const MESH_PROTO_ORDER: [&str; 8] = [
-    "keys",
-    "bearer",
-    "network",
-    "lower_transport",
-    "upper_transport",
-    "access",
-    "foundation",
-    "node",
-];
+const MESH_PROTO_ORDER: [&str; 8] =
+    ["keys", "bearer", "network", "lower_transport", "upper_transport", "access", "foundation", "node"];
 
 /// Text that would tie the repository to one machine.
 const MACHINE_PATHS: [&str; 3] = ["/work/", "/root/", "/farm/"];
@@ -77,11 +60,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     if breaches.is_empty() {
         return Ok(());
     }
-    bail!(
-        "{} breaches of the rules in ARCHITECTURE.md:\n  {}",
-        breaches.len(),
-        breaches.join("\n  ")
-    )
+    bail!("{} breaches of the rules in ARCHITECTURE.md:\n  {}", breaches.len(), breaches.join("\n  "))
 }
 
 fn long_files(root: &Path, sources: &[PathBuf]) -> anyhow::Result<Vec<String>> {
@@ -89,15 +68,9 @@ fn long_files(root: &Path, sources: &[PathBuf]) -> anyhow::Result<Vec<String>> {
     for path in sources {
         let text = read(path)?;
         let lines = text.lines().count();
-        let excused = text
-            .lines()
-            .take(20)
-            .any(|line| line.starts_with("//! Long because"));
+        let excused = text.lines().take(20).any(|line| line.starts_with("//! Long because"));
         if lines > MAX_LINES && !excused {
-            breaches.push(format!(
-                "{}: {lines} lines; split it, or say why it is long",
-                shown(root, path)
-            ));
+            breaches.push(format!("{}: {lines} lines; split it, or say why it is long", shown(root, path)));
         }
     }
     Ok(breaches)
@@ -114,19 +87,15 @@ fn dependency_direction(root: &Path) -> anyhow::Result<Vec<String>> {
             continue;
         };
         let own = dependencies(&manifest, "dependencies");
-        let all: BTreeSet<String> = own
-            .union(&dependencies(&manifest, "dev-dependencies"))
-            .cloned()
-            .collect();
+        let all: BTreeSet<String> =
+            own.union(&dependencies(&manifest, "dev-dependencies")).cloned().collect();
         for dependency in &own {
             // A wire crate may use its crypto crate, which stands in the same tier.
-            let same_tier_allowed = IO_FREE.iter().position(|x| x == dependency)
-                < IO_FREE.iter().position(|&x| x == name);
+            let same_tier_allowed =
+                IO_FREE.iter().position(|x| x == dependency) < IO_FREE.iter().position(|&x| x == name);
             match tier.get(dependency.as_str()) {
                 Some(&below) if below > height || (below == height && !same_tier_allowed) => {
-                    breaches.push(format!(
-                        "{name} depends on {dependency}, which does not stand below it"
-                    ));
+                    breaches.push(format!("{name} depends on {dependency}, which does not stand below it"));
                 }
                 _ => {}
             }
@@ -136,13 +105,10 @@ fn dependency_direction(root: &Path) -> anyhow::Result<Vec<String>> {
                 breaches.push(format!("{from} must not depend on {to}"));
             }
         }
-        let meets = |half: &str| {
-            all.iter().any(|dependency| dependency.starts_with(half)) || name.starts_with(half)
-        };
+        let meets =
+            |half: &str| all.iter().any(|dependency| dependency.starts_with(half)) || name.starts_with(half);
         if meets("mqtt-") && meets("mesh-") && !MEETING_PLACES.contains(&name.as_str()) {
-            breaches.push(format!(
-                "{name} joins MQTT and mesh, which only {MEETING_PLACES:?} may"
-            ));
+            breaches.push(format!("{name} joins MQTT and mesh, which only {MEETING_PLACES:?} may"));
         }
     }
     Ok(breaches)
@@ -178,10 +144,7 @@ fn crate_headers(root: &Path) -> anyhow::Result<Vec<String>> {
             continue;
         }
         let text = read(&library)?;
-        let header: Vec<&str> = text
-            .lines()
-            .take_while(|line| line.starts_with("//!"))
-            .collect();
+        let header: Vec<&str> = text.lines().take_while(|line| line.starts_with("//!")).collect();
         let has = |what: &str| header.iter().any(|line| line.contains(what));
         if !has("Not for") {
             breaches.push(format!(
@@ -190,10 +153,7 @@ fn crate_headers(root: &Path) -> anyhow::Result<Vec<String>> {
             ));
         }
         if !has("//! ```") {
-            breaches.push(format!(
-                "{}: its header shows no example",
-                shown(root, &library)
-            ));
+            breaches.push(format!("{}: its header shows no example", shown(root, &library)));
         }
     }
     Ok(breaches)
@@ -210,8 +170,7 @@ fn module_order(root: &Path) -> anyhow::Result<Vec<String>> {
         for path in files {
             let text = read(&path)?;
             for higher in &MESH_PROTO_ORDER[height + 1..] {
-                if text.contains(&format!("crate::{higher}::"))
-                    || text.contains(&format!("crate::{higher};"))
+                if text.contains(&format!("crate::{higher}::")) || text.contains(&format!("crate::{higher};"))
                 {
                     breaches.push(format!(
                         "{}: imports {higher}, which stands above {module}",
@@ -235,11 +194,7 @@ fn machine_paths(root: &Path) -> anyhow::Result<Vec<String>> {
         };
         for (number, line) in text.lines().enumerate() {
             if MACHINE_PATHS.iter().any(|place| line.contains(place)) {
-                breaches.push(format!(
-                    "{}:{}: names a path of one machine",
-                    shown(root, &path),
-                    number + 1
-                ));
+                breaches.push(format!("{}:{}: names a path of one machine", shown(root, &path), number + 1));
             }
         }
     }
@@ -247,17 +202,9 @@ fn machine_paths(root: &Path) -> anyhow::Result<Vec<String>> {
 }
 
 fn tracked_files(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
-    let output = std::process::Command::new("git")
-        .arg("-C")
-        .arg(root)
-        .args(["ls-files", "-z"])
-        .output()?;
+    let output = std::process::Command::new("git").arg("-C").arg(root).args(["ls-files", "-z"]).output()?;
     let names = String::from_utf8(output.stdout)?;
-    Ok(names
-        .split('\0')
-        .filter(|name| !name.is_empty())
-        .map(|name| root.join(name))
-        .collect())
+    Ok(names.split('\0').filter(|name| !name.is_empty()).map(|name| root.join(name)).collect())
 }
 
 fn rust_sources(root: &Path) -> anyhow::Result<Vec<PathBuf>> {
@@ -287,18 +234,9 @@ fn manifests(root: &Path) -> anyhow::Result<Vec<(String, toml::Table)>> {
     let mut manifests = Vec::new();
     for entry in fs::read_dir(root.join("crates"))? {
         let folder = entry?.path();
-        let name = folder
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let manifest = read(&folder.join("Cargo.toml"))?;
-        manifests.push((
-            name,
-            manifest
-                .parse()
-                .context("a manifest that cargo reads is TOML")?,
-        ));
+        manifests.push((name, manifest.parse().context("a manifest that cargo reads is TOML")?));
     }
     manifests.sort_by(|a, b| a.0.cmp(&b.0));
     Ok(manifests)
@@ -306,22 +244,13 @@ fn manifests(root: &Path) -> anyhow::Result<Vec<(String, toml::Table)>> {
 
 fn dependencies(manifest: &toml::Table, table: &str) -> BTreeSet<String> {
     let names = manifest.get(table).and_then(toml::Value::as_table);
-    names
-        .map(|table| table.keys().cloned().collect())
-        .unwrap_or_default()
+    names.map(|table| table.keys().cloned().collect()).unwrap_or_default()
 }
 
 fn bans(path: &Path, key: &str) -> anyhow::Result<BTreeSet<String>> {
     let table: toml::Table = read(path)?.parse()?;
-    let list = table
-        .get(key)
-        .and_then(toml::Value::as_array)
-        .cloned()
-        .unwrap_or_default();
-    Ok(list
-        .iter()
-        .filter_map(|item| item.get("path")?.as_str().map(str::to_owned))
-        .collect())
+    let list = table.get(key).and_then(toml::Value::as_array).cloned().unwrap_or_default();
+    Ok(list.iter().filter_map(|item| item.get("path")?.as_str().map(str::to_owned)).collect())
 }
 
 fn read(path: &Path) -> anyhow::Result<String> {
@@ -329,8 +258,5 @@ fn read(path: &Path) -> anyhow::Result<String> {
 }
 
 fn shown(root: &Path, path: &Path) -> String {
-    path.strip_prefix(root)
-        .unwrap_or(path)
-        .display()
-        .to_string()
+    path.strip_prefix(root).unwrap_or(path).display().to_string()
 }

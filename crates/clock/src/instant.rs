@@ -34,10 +34,7 @@ impl Add<Duration> for Instant {
     /// Rounds a fraction of a microsecond up, so that a timer is never due early.
     fn add(self, duration: Duration) -> Self {
         let micros = duration.as_nanos().div_ceil(1_000);
-        Self(
-            self.0
-                .saturating_add(u64::try_from(micros).unwrap_or(u64::MAX)),
-        )
+        Self(self.0.saturating_add(u64::try_from(micros).unwrap_or(u64::MAX)))
     }
 }
 
@@ -64,10 +61,7 @@ mod tests {
     fn never_is_early_and_never_overflows() {
         let one_nano_late = Instant::ORIGIN + Duration::from_nanos(1);
         assert_eq!(one_nano_late.as_micros(), 1);
-        assert_eq!(
-            one_nano_late + Duration::MAX,
-            Instant::from_micros(u64::MAX)
-        );
+        assert_eq!(one_nano_late + Duration::MAX, Instant::from_micros(u64::MAX));
         assert_eq!(Instant::ORIGIN - one_nano_late, Duration::ZERO);
     }
 }

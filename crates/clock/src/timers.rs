@@ -14,10 +14,7 @@ pub struct Timers<K> {
 
 impl<K> Default for Timers<K> {
     fn default() -> Self {
-        Self {
-            by_key: BTreeMap::new(),
-            by_time: BTreeSet::new(),
-        }
+        Self { by_key: BTreeMap::new(), by_time: BTreeSet::new() }
     }
 }
 

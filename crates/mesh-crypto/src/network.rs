@@ -52,11 +52,7 @@ impl NetworkKeys {
 
     fn derive(net_key: &NetKey, p: &[u8]) -> Self {
         let (nid, encryption_key, privacy_key) = kdf::k2(net_key.as_bytes(), p);
-        Self {
-            nid,
-            encryption_key,
-            privacy_key,
-        }
+        Self { nid, encryption_key, privacy_key }
     }
 
     /// NID, the 7-bit hint in a PDU of which keys secured it.
@@ -95,8 +91,6 @@ impl NetworkKeys {
 
 impl fmt::Debug for NetworkKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NetworkKeys")
-            .field("nid", &self.nid)
-            .finish_non_exhaustive()
+        f.debug_struct("NetworkKeys").field("nid", &self.nid).finish_non_exhaustive()
     }
 }

@@ -4,10 +4,7 @@
 use mesh_crypto::{AppKey, FriendshipParameters, Key128, LabelUuid, NetKey, NetworkKeys, kdf};
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../testdata/mesh/vectors.json"
-));
+const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
 
 fn section(name: &str) -> Vec<Value> {
     let vectors: Value = serde_json::from_str(VECTORS).unwrap();
@@ -28,10 +25,9 @@ fn the_security_functions_reproduce_the_sample_data() {
     for case in section("security_functions") {
         let n = || key(&case["n"]);
         match case["function"].as_str().unwrap() {
-            "s1" => assert_eq!(
-                kdf::s1(case["input_ascii"].as_str().unwrap().as_bytes()),
-                key(&case["output"])
-            ),
+            "s1" => {
+                assert_eq!(kdf::s1(case["input_ascii"].as_str().unwrap().as_bytes()), key(&case["output"]))
+            }
             "k1" => check_k1(&case),
             "k2" => check_k2(&case),
             "k3" => {
@@ -39,10 +35,7 @@ fn the_security_functions_reproduce_the_sample_data() {
                 let t = kdf::cmac(&kdf::s1(b"smk3"), &[&n()]);
                 assert_eq!(t, key(&case["t"]));
                 assert_eq!(kdf::cmac(&t, &[b"id64\x01"]), key(&case["cmac_id64_01"]));
-                assert_eq!(
-                    NetKey::new(n()).network_id().to_vec(),
-                    bytes(&case["network_id"])
-                );
+                assert_eq!(NetKey::new(n()).network_id().to_vec(), bytes(&case["network_id"]));
             }
             "k4" => {
                 assert_eq!(kdf::s1(b"smk4"), key(&case["salt_s1_smk4"]));
@@ -68,10 +61,7 @@ fn check_k1(case: &Value) {
     if let Some(label) = case["salt_label"].as_str() {
         assert_eq!(kdf::s1(label.as_bytes()), salt);
     } else {
-        assert_eq!(
-            (kdf::s1(b"salt"), kdf::s1(b"info").to_vec()),
-            (salt, bytes(&case["p"]))
-        );
+        assert_eq!((kdf::s1(b"salt"), kdf::s1(b"info").to_vec()), (salt, bytes(&case["p"])));
     }
     assert_eq!(kdf::cmac(&salt, &[&n]), key(&case["t"]));
     let output = key(&case["output"]);

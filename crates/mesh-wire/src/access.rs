@@ -22,11 +22,7 @@ pub enum Opcode {
 impl Opcode {
     /// A vendor's opcode, if `opcode` has six bits.
     pub const fn vendor(opcode: u8, company: CompanyId) -> Option<Self> {
-        if opcode < 0x40 {
-            Some(Self::Vendor(opcode, company))
-        } else {
-            None
-        }
+        if opcode < 0x40 { Some(Self::Vendor(opcode, company)) } else { None }
     }
 
     /// Splits an access message into its opcode and parameters.
@@ -41,10 +37,9 @@ impl Opcode {
             [first @ 0x80..=0xbf, second, ref parameters @ ..] => {
                 Ok((Self::Two(u16::from_be_bytes([first, second])), parameters))
             }
-            [first @ 0xc0..=0xff, low, high, ref parameters @ ..] => Ok((
-                Self::Vendor(first & 0x3f, CompanyId(u16::from_le_bytes([low, high]))),
-                parameters,
-            )),
+            [first @ 0xc0..=0xff, low, high, ref parameters @ ..] => {
+                Ok((Self::Vendor(first & 0x3f, CompanyId(u16::from_le_bytes([low, high]))), parameters))
+            }
             _ => Err(DecodeError::TooShort),
         }
     }

@@ -35,11 +35,7 @@ pub struct GroupAddress(u16);
 impl UnicastAddress {
     /// The unicast address `address`, if it is one.
     pub const fn new(address: u16) -> Option<Self> {
-        if matches!(address, 0x0001..=0x7fff) {
-            Some(Self(address))
-        } else {
-            None
-        }
+        if matches!(address, 0x0001..=0x7fff) { Some(Self(address)) } else { None }
     }
 
     /// The address of the element with this index, when `self` is the primary element's.
@@ -62,11 +58,7 @@ impl GroupAddress {
 
     /// The group address `address`, if it is one.
     pub const fn new(address: u16) -> Option<Self> {
-        if address >= 0xc000 {
-            Some(Self(address))
-        } else {
-            None
-        }
+        if address >= 0xc000 { Some(Self(address)) } else { None }
     }
 
     /// Whether the address belongs to the fixed groups, whose members are decided by a feature.

@@ -7,8 +7,7 @@ pub fn to_log(value: u16) -> u8 {
         0 => 0,
         0xffff => 0xff,
         value => {
-            let [.., log] =
-                (u32::from(value).next_power_of_two().trailing_zeros() + 1).to_be_bytes();
+            let [.., log] = (u32::from(value).next_power_of_two().trailing_zeros() + 1).to_be_bytes();
             log
         }
     }

@@ -34,7 +34,6 @@ mod numbers;
 mod reader;
 
 pub use numbers::{
-    AppKeyIndex, CompanyId, IvIndex, KeyIndex, ModelId, NetKeyIndex, Seq, SeqAuth, SeqZero,
-    Transmit, Ttl,
+    AppKeyIndex, CompanyId, IvIndex, KeyIndex, ModelId, NetKeyIndex, Seq, SeqAuth, SeqZero, Transmit, Ttl,
 };
 pub use reader::{DecodeError, Reader};

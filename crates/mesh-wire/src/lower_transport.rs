@@ -98,11 +98,7 @@ impl KeyHint {
     }
 
     fn from_bits(octet: u8) -> Self {
-        if octet & 0x40 == 0 {
-            Self::Device
-        } else {
-            Self::Application(octet & 0x3f)
-        }
+        if octet & 0x40 == 0 { Self::Device } else { Self::Application(octet & 0x3f) }
     }
 }
 
@@ -125,10 +121,9 @@ impl LowerTransportPdu {
         match (is_segment, ctl) {
             (false, false) => match octets.len() - 1 {
                 0..5 => Err(DecodeError::TooShort),
-                5..=UNSEGMENTED_ACCESS => Ok(Self::UnsegmentedAccess(
-                    KeyHint::from_bits(first),
-                    reader.rest().into(),
-                )),
+                5..=UNSEGMENTED_ACCESS => {
+                    Ok(Self::UnsegmentedAccess(KeyHint::from_bits(first), reader.rest().into()))
+                }
                 _ => Err(DecodeError::TooLong),
             },
             (false, true) if first == 0 => SegmentAck::decode(reader).map(Self::SegmentAck),
@@ -164,10 +159,7 @@ impl Segment {
         let [a, b, c] = reader.array()?;
         let bits = u32::from_be_bytes([0, a, b, c]);
         let kind = match (ctl, first & 0x7f) {
-            (false, _) => SegmentedKind::Access {
-                key: KeyHint::from_bits(first),
-                szmic: bits >> 23 == 1,
-            },
+            (false, _) => SegmentedKind::Access { key: KeyHint::from_bits(first), szmic: bits >> 23 == 1 },
             (true, 0) => return Err(DecodeError::Prohibited("Opcode")),
             (true, opcode) => SegmentedKind::Control { opcode },
         };
@@ -212,11 +204,7 @@ impl SegmentAck {
         let head = u16::from_be_bytes(reader.array()?);
         let block_ack = u32::from_be_bytes(reader.array()?);
         let seq_zero = SeqZero::truncate(u32::from(head >> 2));
-        reader.finish(Self {
-            on_behalf: head >> 15 == 1,
-            seq_zero,
-            block_ack,
-        })
+        reader.finish(Self { on_behalf: head >> 15 == 1, seq_zero, block_ack })
     }
 
     fn encode(self) -> TransportPdu {

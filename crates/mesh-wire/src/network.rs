@@ -62,26 +62,16 @@ impl Header {
     ///
     /// # Errors
     /// When the PDU has fewer octets than the smallest, or what shows is no unicast source: other keys hid it.
-    pub fn deobfuscate(
-        octets: &[u8],
-        keys: &NetworkKeys,
-        iv_index: IvIndex,
-    ) -> Result<Self, DecodeError> {
-        let hidden: &[u8; 6] = octets
-            .get(1..ENCRYPTED_AT)
-            .and_then(|x| x.try_into().ok())
-            .ok_or(DecodeError::TooShort)?;
-        let random: &PrivacyRandom = octets
-            .get(7..14)
-            .and_then(|x| x.try_into().ok())
-            .ok_or(DecodeError::TooShort)?;
+    pub fn deobfuscate(octets: &[u8], keys: &NetworkKeys, iv_index: IvIndex) -> Result<Self, DecodeError> {
+        let hidden: &[u8; 6] =
+            octets.get(1..ENCRYPTED_AT).and_then(|x| x.try_into().ok()).ok_or(DecodeError::TooShort)?;
+        let random: &PrivacyRandom =
+            octets.get(7..14).and_then(|x| x.try_into().ok()).ok_or(DecodeError::TooShort)?;
         let shown = keys.obfuscate(*hidden, iv_index.0, *random);
         Self::from_octets(shown)
     }
 
-    fn from_octets(
-        [ctl_ttl, seq_0, seq_1, seq_2, src_0, src_1]: [u8; 6],
-    ) -> Result<Self, DecodeError> {
+    fn from_octets([ctl_ttl, seq_0, seq_1, seq_2, src_0, src_1]: [u8; 6]) -> Result<Self, DecodeError> {
         Ok(Self {
             ctl: ctl_ttl >> 7 == 1,
             ttl: Ttl::new(ctl_ttl & 0x7f).ok_or(DecodeError::Prohibited("TTL"))?,
@@ -94,14 +84,7 @@ impl Header {
     fn to_octets(self) -> [u8; 6] {
         let [seq_0, seq_1, seq_2] = self.seq.to_be_bytes();
         let [src_0, src_1] = u16::from(self.src).to_be_bytes();
-        [
-            u8::from(self.ctl) << 7 | u8::from(self.ttl),
-            seq_0,
-            seq_1,
-            seq_2,
-            src_0,
-            src_1,
-        ]
+        [u8::from(self.ctl) << 7 | u8::from(self.ttl), seq_0, seq_1, seq_2, src_0, src_1]
     }
 
     fn mic(self) -> Mic {
@@ -109,11 +92,7 @@ impl Header {
     }
 
     fn nonce(self, iv_index: IvIndex) -> Nonce {
-        let fields = NonceFields {
-            seq: self.seq.into(),
-            src: self.src.into(),
-            iv_index: iv_index.0,
-        };
+        let fields = NonceFields { seq: self.seq.into(), src: self.src.into(), iv_index: iv_index.0 };
         Nonce::network(self.to_octets()[0], fields)
     }
 
@@ -131,14 +110,9 @@ impl Header {
         if octets.len() > MAX_DATA {
             return Err(DecodeError::TooLong);
         }
-        let opened = mesh_crypto::decrypt(
-            keys.encryption_key(),
-            &self.nonce(iv_index),
-            secured,
-            &[],
-            self.mic(),
-        )
-        .map_err(|_| DecodeError::Mic)?;
+        let opened =
+            mesh_crypto::decrypt(keys.encryption_key(), &self.nonce(iv_index), secured, &[], self.mic())
+                .map_err(|_| DecodeError::Mic)?;
         let (dst, transport_pdu) = opened.split_first_chunk().ok_or(DecodeError::TooShort)?;
         let dst = Address::from(u16::from_be_bytes(*dst));
         if transport_pdu.is_empty() {
@@ -149,34 +123,19 @@ impl Header {
             return Err(DecodeError::Prohibited("DST"));
         }
         let Self { ctl, ttl, seq, src } = self;
-        Ok(NetworkPdu {
-            ctl,
-            ttl,
-            seq,
-            src,
-            dst,
-            transport_pdu: transport_pdu.into(),
-        })
+        Ok(NetworkPdu { ctl, ttl, seq, src, dst, transport_pdu: transport_pdu.into() })
     }
 }
 
 impl NetworkPdu {
     /// The part of it that is hidden, not encrypted.
     pub const fn header(&self) -> Header {
-        Header {
-            ctl: self.ctl,
-            ttl: self.ttl,
-            seq: self.seq,
-            src: self.src,
-        }
+        Header { ctl: self.ctl, ttl: self.ttl, seq: self.seq, src: self.src }
     }
 
     /// Its place in what the source sends, under the IV Index that secured it.
     pub const fn seq_auth(&self, iv_index: IvIndex) -> SeqAuth {
-        SeqAuth {
-            iv_index,
-            seq: self.seq,
-        }
+        SeqAuth { iv_index, seq: self.seq }
     }
 
     /// Encrypts and hides it (MshPRT §3.4.6.2, §3.9.7).
@@ -184,13 +143,8 @@ impl NetworkPdu {
         let header = self.header();
         let mut content = SmallVec::<[u8; 18]>::from_slice(&u16::from(self.dst).to_be_bytes());
         content.extend_from_slice(&self.transport_pdu);
-        let secured = mesh_crypto::encrypt(
-            keys.encryption_key(),
-            &header.nonce(iv_index),
-            &content,
-            &[],
-            header.mic(),
-        );
+        let secured =
+            mesh_crypto::encrypt(keys.encryption_key(), &header.nonce(iv_index), &content, &[], header.mic());
         let mut random = PrivacyRandom::default();
         random.copy_from_slice(&secured[..7]);
         let mut octets = Octets::new();

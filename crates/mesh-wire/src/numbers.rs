@@ -20,11 +20,7 @@ impl Ttl {
 
     /// What a relay sends on: one less, if the PDU may be relayed at all.
     pub const fn relayed(self) -> Option<Self> {
-        if self.0 >= 2 {
-            Some(Self(self.0 - 1))
-        } else {
-            None
-        }
+        if self.0 >= 2 { Some(Self(self.0 - 1)) } else { None }
     }
 }
 
@@ -44,11 +40,7 @@ impl Seq {
 
     /// A sequence number, if it has 24 bits.
     pub const fn new(seq: u32) -> Option<Self> {
-        if seq <= 0x00ff_ffff {
-            Some(Self(seq))
-        } else {
-            None
-        }
+        if seq <= 0x00ff_ffff { Some(Self(seq)) } else { None }
     }
 
     /// Its three octets, big-endian.
@@ -138,10 +130,7 @@ impl SeqAuth {
     pub fn of_segment(segment: Self, seq_zero: SeqZero) -> Option<Self> {
         let seq = u32::from(segment.seq);
         let back = (seq.wrapping_sub(u32::from(u16::from(seq_zero)))) & u32::from(SeqZero::MASK);
-        Some(Self {
-            iv_index: segment.iv_index,
-            seq: Seq::new(seq.checked_sub(back)?)?,
-        })
+        Some(Self { iv_index: segment.iv_index, seq: Seq::new(seq.checked_sub(back)?)? })
     }
 }
 
@@ -161,11 +150,7 @@ impl KeyIndex {
 
     /// An index, if it has 12 bits.
     pub const fn new(index: u16) -> Option<Self> {
-        if index <= 0x0fff {
-            Some(Self(index))
-        } else {
-            None
-        }
+        if index <= 0x0fff { Some(Self(index)) } else { None }
     }
 
     /// One index in two octets, little-endian; the upper four bits are zero.
@@ -186,10 +171,7 @@ impl KeyIndex {
 
     /// Reads two indexes from three octets.
     pub const fn unpack_pair([a, b, c]: [u8; 3]) -> (Self, Self) {
-        (
-            Self(a as u16 | (b as u16 & 0x0f) << 8),
-            Self((b >> 4) as u16 | (c as u16) << 4),
-        )
+        (Self(a as u16 | (b as u16 & 0x0f) << 8), Self((b >> 4) as u16 | (c as u16) << 4))
     }
 }
 
@@ -240,23 +222,15 @@ pub struct Transmit {
 impl Transmit {
     /// Sent `transmissions` (1 to 8) times, `interval` apart: 10 ms to 320 ms in steps of 10 ms.
     pub fn new(transmissions: u8, interval: Duration) -> Option<Self> {
-        let steps = u8::try_from(interval.as_millis() / 10)
-            .ok()?
-            .checked_sub(1)?;
+        let steps = u8::try_from(interval.as_millis() / 10).ok()?.checked_sub(1)?;
         let exact = interval.as_micros().is_multiple_of(10_000);
         let valid = (1..=8).contains(&transmissions) && steps < 32 && exact;
-        valid.then(|| Self {
-            count: transmissions - 1,
-            steps,
-        })
+        valid.then(|| Self { count: transmissions - 1, steps })
     }
 
     /// From its octet; every value is valid.
     pub const fn from_octet(octet: u8) -> Self {
-        Self {
-            count: octet & 0x07,
-            steps: octet >> 3,
-        }
+        Self { count: octet & 0x07, steps: octet >> 3 }
     }
 
     /// Its octet.

@@ -49,16 +49,12 @@ impl<'a> Reader<'a> {
 
     /// The next three octets, little-endian.
     pub fn u24_le(&mut self) -> Result<u32, DecodeError> {
-        self.array()
-            .map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
+        self.array().map(|[a, b, c]| u32::from_le_bytes([a, b, c, 0]))
     }
 
     /// The next `count` octets.
     pub fn take(&mut self, count: usize) -> Result<&'a [u8], DecodeError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(DecodeError::TooShort)?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(DecodeError::TooShort)?;
         self.rest = rest;
         Ok(taken)
     }
@@ -75,10 +71,6 @@ impl<'a> Reader<'a> {
 
     /// Ends the reading: `value`, if nothing is left over.
     pub fn finish<T>(self, value: T) -> Result<T, DecodeError> {
-        if self.is_empty() {
-            Ok(value)
-        } else {
-            Err(DecodeError::TooLong)
-        }
+        if self.is_empty() { Ok(value) } else { Err(DecodeError::TooLong) }
     }
 }

@@ -7,8 +7,8 @@ use mesh_crypto::{AppKey, NetKey};
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, GroupAddress, LabelUuid, UnicastAddress};
 use mesh_wire::foundation::{
-    CompositionData, ConfigMessage, FeatureState, ModelRef, Publication, PublishDestination,
-    PublishPeriod, PublishRetransmit, Status, SubscriptionChange,
+    CompositionData, ConfigMessage, FeatureState, ModelRef, Publication, PublishDestination, PublishPeriod,
+    PublishRetransmit, Status, SubscriptionChange,
 };
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::{CompanyId, DecodeError, KeyIndex, ModelId, Transmit, Ttl};
@@ -22,17 +22,12 @@ fn testdata(name: &str) -> Value {
 
 /// One of each message, under its name in the assigned numbers; those that a vendor's model has as another
 /// message twice.
+#[expect(clippy::too_many_lines, reason = "one line for each message")]
 fn one_of_each() -> Vec<(&'static str, ConfigMessage)> {
     use ConfigMessage as M;
     let element = UnicastAddress::new(0x0201).unwrap();
-    let model = ModelRef {
-        element,
-        model: ModelId::Sig(0x1000),
-    };
-    let vendor = ModelRef {
-        element,
-        model: ModelId::Vendor(CompanyId(0x000a), 7),
-    };
+    let model = ModelRef { element, model: ModelId::Sig(0x1000) };
+    let vendor = ModelRef { element, model: ModelId::Vendor(CompanyId(0x000a), 7) };
     let (index, net_key_index) = (KeyIndex::new(0x123).unwrap(), KeyIndex::new(0x456).unwrap());
     let indexes = vec![index, net_key_index, KeyIndex::ZERO];
     let status = Status::Success;
@@ -51,16 +46,8 @@ fn one_of_each() -> Vec<(&'static str, ConfigMessage)> {
     let publication = to(PublishDestination::Address(address));
     let changes = |change| {
         [
-            M::ModelSubscriptionChange {
-                change,
-                address,
-                model,
-            },
-            M::ModelSubscriptionVirtualAddressChange {
-                change,
-                label,
-                model: vendor,
-            },
+            M::ModelSubscriptionChange { change, address, model },
+            M::ModelSubscriptionVirtualAddressChange { change, label, model: vendor },
         ]
     };
     let [add, virtual_add] = changes(SubscriptionChange::Add);
@@ -68,202 +55,61 @@ fn one_of_each() -> Vec<(&'static str, ConfigMessage)> {
     let [overwrite, virtual_overwrite] = changes(SubscriptionChange::Overwrite);
     let addresses = vec![address, Address::from(0x8123)];
     vec![
-        (
-            "Config AppKey Add",
-            M::AppKeyAdd {
-                net_key_index,
-                index,
-                key: AppKey::new([1; 16]),
-            },
-        ),
-        (
-            "Config Composition Data Status",
-            M::CompositionDataStatus {
-                page: 0,
-                data: vec![1, 2, 3],
-            },
-        ),
-        (
-            "Config Model Publication Set",
-            M::ModelPublicationSet { publication, model },
-        ),
-        (
-            "Config AppKey Delete",
-            M::AppKeyDelete {
-                net_key_index,
-                index,
-            },
-        ),
+        ("Config AppKey Add", M::AppKeyAdd { net_key_index, index, key: AppKey::new([1; 16]) }),
+        ("Config Composition Data Status", M::CompositionDataStatus { page: 0, data: vec![1, 2, 3] }),
+        ("Config Model Publication Set", M::ModelPublicationSet { publication, model }),
+        ("Config AppKey Delete", M::AppKeyDelete { net_key_index, index }),
         ("Config AppKey Get", M::AppKeyGet { net_key_index }),
-        (
-            "Config AppKey List",
-            M::AppKeyList {
-                status,
-                net_key_index,
-                indexes: indexes.clone(),
-            },
-        ),
-        (
-            "Config AppKey Status",
-            M::AppKeyStatus {
-                status,
-                net_key_index,
-                index,
-            },
-        ),
-        (
-            "Config Composition Data Get",
-            M::CompositionDataGet { page: 0 },
-        ),
+        ("Config AppKey List", M::AppKeyList { status, net_key_index, indexes: indexes.clone() }),
+        ("Config AppKey Status", M::AppKeyStatus { status, net_key_index, index }),
+        ("Config Composition Data Get", M::CompositionDataGet { page: 0 }),
         ("Config Default TTL Get", M::DefaultTtlGet),
         ("Config Default TTL Set", M::DefaultTtlSet { ttl }),
         ("Config Default TTL Status", M::DefaultTtlStatus { ttl }),
-        (
-            "Config Model Publication Get",
-            M::ModelPublicationGet { model: vendor },
-        ),
-        (
-            "Config Model Publication Status",
-            M::ModelPublicationStatus {
-                status,
-                publication,
-                model: vendor,
-            },
-        ),
+        ("Config Model Publication Get", M::ModelPublicationGet { model: vendor }),
+        ("Config Model Publication Status", M::ModelPublicationStatus { status, publication, model: vendor }),
         (
             "Config Model Publication Virtual Address Set",
-            M::ModelPublicationSet {
-                publication: to(PublishDestination::Label(label)),
-                model,
-            },
+            M::ModelPublicationSet { publication: to(PublishDestination::Label(label)), model },
         ),
         ("Config Model Subscription Add", add),
         ("Config Model Subscription Delete", delete),
-        (
-            "Config Model Subscription Delete All",
-            M::ModelSubscriptionDeleteAll { model },
-        ),
+        ("Config Model Subscription Delete All", M::ModelSubscriptionDeleteAll { model }),
         ("Config Model Subscription Overwrite", overwrite),
-        (
-            "Config Model Subscription Status",
-            M::ModelSubscriptionStatus {
-                status,
-                address,
-                model,
-            },
-        ),
+        ("Config Model Subscription Status", M::ModelSubscriptionStatus { status, address, model }),
         ("Config Model Subscription Virtual Address Add", virtual_add),
-        (
-            "Config Model Subscription Virtual Address Delete",
-            virtual_delete,
-        ),
-        (
-            "Config Model Subscription Virtual Address Overwrite",
-            virtual_overwrite,
-        ),
+        ("Config Model Subscription Virtual Address Delete", virtual_delete),
+        ("Config Model Subscription Virtual Address Overwrite", virtual_overwrite),
         ("Config Network Transmit Get", M::NetworkTransmitGet),
-        (
-            "Config Network Transmit Set",
-            M::NetworkTransmitSet { transmit },
-        ),
-        (
-            "Config Network Transmit Status",
-            M::NetworkTransmitStatus { transmit },
-        ),
+        ("Config Network Transmit Set", M::NetworkTransmitSet { transmit }),
+        ("Config Network Transmit Status", M::NetworkTransmitStatus { transmit }),
         ("Config Relay Get", M::RelayGet),
-        (
-            "Config Relay Set",
-            M::RelaySet {
-                relay: FeatureState::Enabled,
-                retransmit: transmit,
-            },
-        ),
-        (
-            "Config Relay Status",
-            M::RelayStatus {
-                relay: FeatureState::NotSupported,
-                retransmit: transmit,
-            },
-        ),
-        (
-            "Config SIG Model Subscription Get",
-            M::ModelSubscriptionGet { model },
-        ),
+        ("Config Relay Set", M::RelaySet { relay: FeatureState::Enabled, retransmit: transmit }),
+        ("Config Relay Status", M::RelayStatus { relay: FeatureState::NotSupported, retransmit: transmit }),
+        ("Config SIG Model Subscription Get", M::ModelSubscriptionGet { model }),
         (
             "Config SIG Model Subscription List",
-            M::ModelSubscriptionList {
-                status,
-                model,
-                addresses: addresses.clone(),
-            },
+            M::ModelSubscriptionList { status, model, addresses: addresses.clone() },
         ),
-        (
-            "Config Vendor Model Subscription Get",
-            M::ModelSubscriptionGet { model: vendor },
-        ),
+        ("Config Vendor Model Subscription Get", M::ModelSubscriptionGet { model: vendor }),
         (
             "Config Vendor Model Subscription List",
-            M::ModelSubscriptionList {
-                status,
-                model: vendor,
-                addresses,
-            },
+            M::ModelSubscriptionList { status, model: vendor, addresses },
         ),
         ("Config Model App Bind", M::ModelAppBind { index, model }),
-        (
-            "Config Model App Status",
-            M::ModelAppStatus {
-                status,
-                index,
-                model: vendor,
-            },
-        ),
-        (
-            "Config Model App Unbind",
-            M::ModelAppUnbind {
-                index,
-                model: vendor,
-            },
-        ),
-        (
-            "Config NetKey Add",
-            M::NetKeyAdd {
-                index,
-                key: NetKey::new([2; 16]),
-            },
-        ),
+        ("Config Model App Status", M::ModelAppStatus { status, index, model: vendor }),
+        ("Config Model App Unbind", M::ModelAppUnbind { index, model: vendor }),
+        ("Config NetKey Add", M::NetKeyAdd { index, key: NetKey::new([2; 16]) }),
         ("Config NetKey Delete", M::NetKeyDelete { index }),
         ("Config NetKey Get", M::NetKeyGet),
-        (
-            "Config NetKey List",
-            M::NetKeyList {
-                indexes: indexes.clone(),
-            },
-        ),
+        ("Config NetKey List", M::NetKeyList { indexes: indexes.clone() }),
         ("Config NetKey Status", M::NetKeyStatus { status, index }),
         ("Config Node Reset", M::NodeReset),
         ("Config Node Reset Status", M::NodeResetStatus),
         ("Config SIG Model App Get", M::ModelAppGet { model }),
-        (
-            "Config SIG Model App List",
-            M::ModelAppList {
-                status,
-                model,
-                indexes: indexes.clone(),
-            },
-        ),
-        (
-            "Config Vendor Model App Get",
-            M::ModelAppGet { model: vendor },
-        ),
-        (
-            "Config Vendor Model App List",
-            M::ModelAppList {
-                status,
-                model: vendor,
-                indexes,
-            },
-        ),
+        ("Config SIG Model App List", M::ModelAppList { status, model, indexes: indexes.clone() }),
+        ("Config Vendor Model App Get", M::ModelAppGet { model: vendor }),
+        ("Config Vendor Model App List", M::ModelAppList { status, model: vendor, indexes }),
     ]
 }
 
@@ -274,12 +120,7 @@ fn opcodes_are_the_assigned_ones() {
         .find(|model| model["name"] == "Configuration Server")
         .unwrap();
     let assigned: BTreeMap<&str, &str> = (server["messages"].as_array().unwrap().iter())
-        .map(|message| {
-            (
-                message["name"].as_str().unwrap(),
-                message["opcode"].as_str().unwrap(),
-            )
-        })
+        .map(|message| (message["name"].as_str().unwrap(), message["opcode"].as_str().unwrap()))
         .collect();
     for (name, message) in one_of_each() {
         let wanted = u16::from_str_radix(&assigned[name][2..], 16).unwrap();
@@ -293,11 +134,7 @@ fn every_message_survives_encoding_and_no_shorter_or_longer_one_is_taken_for_it(
     for (name, message) in one_of_each() {
         let payload = message.encode();
         let (opcode, parameters) = Opcode::decode(&payload).unwrap();
-        assert_eq!(
-            ConfigMessage::decode(opcode, parameters).as_ref(),
-            Ok(&message),
-            "{name}"
-        );
+        assert_eq!(ConfigMessage::decode(opcode, parameters).as_ref(), Ok(&message), "{name}");
         for length in 0..parameters.len() {
             if let Ok(other) = ConfigMessage::decode(opcode, &parameters[..length]) {
                 // Lists may be shorter, and a vendor's model cut in half reads as a SIG model.
@@ -314,14 +151,9 @@ fn status_codes_are_the_assigned_ones() {
     let assigned = numbers["status"]["foundation"].as_object().unwrap();
     for (code, name) in assigned {
         let code = u8::from_str_radix(&code[2..], 16).unwrap();
-        assert_eq!(
-            Status::try_from(code).unwrap().to_string(),
-            name.as_str().unwrap()
-        );
+        assert_eq!(Status::try_from(code).unwrap().to_string(), name.as_str().unwrap());
     }
-    let known = (0..=u8::MAX)
-        .filter(|&code| Status::try_from(code).is_ok())
-        .count();
+    let known = (0..=u8::MAX).filter(|&code| Status::try_from(code).is_ok()).count();
     assert_eq!(known, assigned.len());
 }
 
@@ -330,31 +162,16 @@ fn the_sample_composition_data_is_read_and_written() {
     let vectors = testdata("vectors.json");
     let octets = hex::decode(vectors["composition_data"][0]["hex"].as_str().unwrap()).unwrap();
     let composition = CompositionData::decode(&octets).unwrap();
-    assert_eq!(
-        (
-            composition.company,
-            composition.product,
-            composition.version
-        ),
-        (CompanyId(0x0c), 0x1a, 1)
-    );
+    assert_eq!((composition.company, composition.product, composition.version), (CompanyId(0x0c), 0x1a, 1));
     assert_eq!((composition.replay_list, composition.features.0), (8, 3));
-    let [element] = &composition.elements[..] else {
-        panic!("one element")
-    };
+    let [element] = &composition.elements[..] else { panic!("one element") };
     let sig = [0x0000, 0x8000, 0x0001, 0x1000, 0x1003].map(ModelId::Sig);
     assert_eq!(element.location, 0x0100);
     assert_eq!(element.models[..5], sig);
-    assert_eq!(
-        element.models[5..],
-        [ModelId::Vendor(CompanyId(0x003f), 0x002a)]
-    );
+    assert_eq!(element.models[5..], [ModelId::Vendor(CompanyId(0x003f), 0x002a)]);
     assert_eq!(composition.encode(), octets);
     for length in 0..octets.len() {
-        assert_eq!(
-            CompositionData::decode(&octets[..length]),
-            Err(DecodeError::TooShort)
-        );
+        assert_eq!(CompositionData::decode(&octets[..length]), Err(DecodeError::TooShort));
     }
 }
 
@@ -366,36 +183,17 @@ fn the_configuration_messages_of_other_libraries_are_read_alike() {
         let item = items.iter().find(|item| item["message"] == name).unwrap();
         hex::decode(item["parameters"].as_str().unwrap()).unwrap()
     };
-    let status = ConfigMessage::decode(
-        Opcode::One(0x02),
-        &parameters("Config Composition Data Status"),
-    )
-    .unwrap();
-    let ConfigMessage::CompositionDataStatus { page: 0, data } = status else {
-        panic!("page 0")
-    };
+    let status =
+        ConfigMessage::decode(Opcode::One(0x02), &parameters("Config Composition Data Status")).unwrap();
+    let ConfigMessage::CompositionDataStatus { page: 0, data } = status else { panic!("page 0") };
     let composition = CompositionData::decode(&data).unwrap();
-    let locations: Vec<u16> = composition
-        .elements
-        .iter()
-        .map(|element| element.location)
-        .collect();
-    assert_eq!(
-        (composition.features.0, locations),
-        (0x000a, vec![0x0106, 0x0108])
-    );
+    let locations: Vec<u16> = composition.elements.iter().map(|element| element.location).collect();
+    assert_eq!((composition.features.0, locations), (0x000a, vec![0x0106, 0x0108]));
     let vendor = ModelId::Vendor(CompanyId(0xbbaa), 0xddcc);
     assert_eq!(composition.elements[1].models[1], vendor);
     let octets = parameters("Config AppKey Add");
     let add = ConfigMessage::decode(Opcode::One(0x00), &octets).unwrap();
-    let ConfigMessage::AppKeyAdd {
-        net_key_index,
-        index,
-        ..
-    } = add
-    else {
-        panic!("AppKey Add")
-    };
+    let ConfigMessage::AppKeyAdd { net_key_index, index, .. } = add else { panic!("AppKey Add") };
     assert_eq!((u16::from(net_key_index), u16::from(index)), (0x123, 0x456));
 }
 
@@ -404,26 +202,13 @@ fn prohibited_values_are_refused() {
     let decode = |opcode, parameters: &[u8]| ConfigMessage::decode(Opcode::Two(opcode), parameters);
     assert_eq!(decode(0x800d, &[1]), Err(DecodeError::Prohibited("TTL")));
     assert_eq!(decode(0x800d, &[0x80]), Err(DecodeError::Prohibited("TTL")));
-    assert_eq!(
-        decode(0x8027, &[2, 0]),
-        Err(DecodeError::Prohibited("feature state"))
-    );
-    assert_eq!(
-        decode(0x8041, &[0x00, 0x10]),
-        Err(DecodeError::Prohibited("key index"))
-    );
+    assert_eq!(decode(0x8027, &[2, 0]), Err(DecodeError::Prohibited("feature state")));
+    assert_eq!(decode(0x8041, &[0x00, 0x10]), Err(DecodeError::Prohibited("key index")));
     for address in [0x0000_u16, 0x0001, 0x8000, 0xffff] {
         let octets = [&[1, 0][..], &address.to_le_bytes(), &[0, 0x10]].concat();
-        assert_eq!(
-            decode(0x801b, &octets),
-            Err(DecodeError::Prohibited("Address")),
-            "{address:04x}"
-        );
+        assert_eq!(decode(0x801b, &octets), Err(DecodeError::Prohibited("Address")), "{address:04x}");
     }
-    assert!(
-        decode(0x801b, &[1, 0, 0xfe, 0xff, 0, 0x10]).is_ok(),
-        "all-relays may be subscribed to"
-    );
+    assert!(decode(0x801b, &[1, 0, 0xfe, 0xff, 0, 0x10]).is_ok(), "all-relays may be subscribed to");
     assert_eq!(GroupAddress::ALL_RELAYS.to_string(), "fffe");
 }
 

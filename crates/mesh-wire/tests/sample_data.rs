@@ -10,10 +10,7 @@ use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
 use mesh_wire::{DecodeError, IvIndex, KeyIndex, Seq, SeqAuth, SeqZero, Ttl};
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../testdata/mesh/vectors.json"
-));
+const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
 
 fn vectors() -> Value {
     serde_json::from_str(VECTORS).unwrap()
@@ -50,10 +47,7 @@ fn keys(message: &Value) -> NetworkKeys {
 fn check_network_pdu(message: &Value, pdu: &Value) {
     let keys = keys(message);
     assert_eq!(vec![keys.nid()], bytes(&message["nid"]));
-    assert_eq!(
-        keys.encryption_key().to_vec(),
-        bytes(&message["encryption_key"])
-    );
+    assert_eq!(keys.encryption_key().to_vec(), bytes(&message["encryption_key"]));
     assert_eq!(keys.privacy_key().to_vec(), bytes(&message["privacy_key"]));
     let iv_index = IvIndex(number(&message["iv_index"]));
     let ctl = message["ctl"] == 1;
@@ -66,29 +60,19 @@ fn check_network_pdu(message: &Value, pdu: &Value) {
         dst: Address::from(u16::try_from(number(&message["dst"])).unwrap()),
         transport_pdu: lower.clone().into(),
     };
-    let fields = NonceFields {
-        seq: plain.seq.into(),
-        src: plain.src.into(),
-        iv_index: iv_index.0,
-    };
+    let fields = NonceFields { seq: plain.seq.into(), src: plain.src.into(), iv_index: iv_index.0 };
     let nonce = Nonce::network(bytes(&pdu["ctl_ttl"])[0], fields);
     assert_eq!(nonce.as_bytes().to_vec(), bytes(&pdu["network_nonce"]));
     let mic = if ctl { Mic::Bits64 } else { Mic::Bits32 };
     let content = [&u16::from(plain.dst).to_be_bytes()[..], &lower].concat();
     let secured = mesh_crypto::encrypt(keys.encryption_key(), &nonce, &content, &[], mic);
-    assert_eq!(
-        secured,
-        [bytes(&pdu["enc_dst_transport_pdu"]), bytes(&pdu["net_mic"])].concat()
-    );
+    assert_eq!(secured, [bytes(&pdu["enc_dst_transport_pdu"]), bytes(&pdu["net_mic"])].concat());
     let privacy_plaintext = [&[0; 5][..], &iv_index.0.to_be_bytes(), &secured[..7]].concat();
     assert_eq!(privacy_plaintext, bytes(&pdu["privacy_plaintext"]));
     let random = secured[..7].try_into().unwrap();
     assert_eq!(keys.pecb(iv_index.0, random).to_vec(), bytes(&pdu["pecb"]));
     let header: [u8; 6] = bytes(&pdu["ctl_ttl_seq_src"]).try_into().unwrap();
-    assert_eq!(
-        keys.obfuscate(header, iv_index.0, random).to_vec(),
-        bytes(&pdu["obfuscated_header"])
-    );
+    assert_eq!(keys.obfuscate(header, iv_index.0, random).to_vec(), bytes(&pdu["obfuscated_header"]));
 
     let octets = bytes(&pdu["network_pdu"]);
     assert_eq!(plain.secure(&keys, iv_index).to_vec(), octets);
@@ -115,24 +99,15 @@ fn check_lower(message: &Value, pdu: &Value, decoded: &LowerTransportPdu) {
     };
     match decoded {
         LowerTransportPdu::UnsegmentedAccess(hint, upper) => {
-            assert_eq!(
-                (*hint, upper.to_vec()),
-                (key(), bytes(&message["upper_transport_pdu"]))
-            );
+            assert_eq!((*hint, upper.to_vec()), (key(), bytes(&message["upper_transport_pdu"])));
         }
         LowerTransportPdu::UnsegmentedControl(opcode, parameters) => {
             assert_eq!(vec![*opcode], bytes(&message["transport_control_opcode"]));
-            assert_eq!(
-                parameters.to_vec(),
-                bytes(&message["upper_transport_control_params"])
-            );
+            assert_eq!(parameters.to_vec(), bytes(&message["upper_transport_control_params"]));
         }
         LowerTransportPdu::Segment(segment) => {
             if let SegmentedKind::Access { key: hint, szmic } = segment.kind {
-                assert_eq!(
-                    (hint, u64::from(szmic)),
-                    (key(), message["szmic"].as_u64().unwrap())
-                );
+                assert_eq!((hint, u64::from(szmic)), (key(), message["szmic"].as_u64().unwrap()));
             }
             assert_eq!(u64::from(segment.seg_n), message["seg_n"].as_u64().unwrap());
             let arrived = SeqAuth {
@@ -140,18 +115,11 @@ fn check_lower(message: &Value, pdu: &Value, decoded: &LowerTransportPdu) {
                 seq: Seq::new(number(&pdu["seq"])).unwrap(),
             };
             let seq_auth = SeqAuth::of_segment(arrived, segment.seq_zero).unwrap();
-            assert_eq!(
-                u32::from(seq_auth.seq),
-                number(&message["seq"]),
-                "SeqAuth is the first segment's"
-            );
+            assert_eq!(u32::from(seq_auth.seq), number(&message["seq"]), "SeqAuth is the first segment's");
         }
         LowerTransportPdu::SegmentAck(ack) => {
             let decoded = &message["decoded"];
-            assert_eq!(
-                u32::from(u16::from(ack.seq_zero)),
-                number(&decoded["seq_zero"])
-            );
+            assert_eq!(u32::from(u16::from(ack.seq_zero)), number(&decoded["seq_zero"]));
             assert_eq!(ack.block_ack, number(&decoded["block_ack"]));
             assert_eq!(u32::from(ack.on_behalf), number(&decoded["obo"]));
         }
@@ -162,11 +130,7 @@ fn check_lower(message: &Value, pdu: &Value, decoded: &LowerTransportPdu) {
 fn every_sample_message_is_reproduced() {
     let vectors = vectors();
     let mut checked = Vec::new();
-    for section in [
-        "mesh_messages",
-        "subnet_bridge_messages",
-        "directed_forwarding_messages",
-    ] {
+    for section in ["mesh_messages", "subnet_bridge_messages", "directed_forwarding_messages"] {
         let mut pdus = 0;
         for message in vectors[section].as_array().unwrap() {
             for pdu in message["network_pdus"].as_array().unwrap() {
@@ -188,9 +152,8 @@ fn every_sample_message_is_reproduced() {
 #[test]
 fn the_variant_of_mesh_profile_1_0_is_reproduced() {
     let vectors = vectors();
-    let message = (vectors["mesh_messages"].as_array().unwrap().iter())
-        .find(|m| m["section"] == "8.3.11")
-        .unwrap();
+    let message =
+        (vectors["mesh_messages"].as_array().unwrap().iter()).find(|m| m["section"] == "8.3.11").unwrap();
     let variant = &vectors["variants"][0];
     let octets = bytes(&variant["network_pdu"]);
     let iv_index = IvIndex(number(&message["iv_index"]));
@@ -206,26 +169,14 @@ fn two_key_indexes_share_three_octets() {
     // Message #6 of the samples: NetKey index 456, AppKey index 123.
     let pair = KeyIndex::pack_pair(KeyIndex::new(0x456).unwrap(), KeyIndex::new(0x123).unwrap());
     assert_eq!(pair, [0x56, 0x34, 0x12]);
-    assert_eq!(
-        KeyIndex::unpack_pair(pair),
-        (KeyIndex::new(0x456).unwrap(), KeyIndex::new(0x123).unwrap())
-    );
+    assert_eq!(KeyIndex::unpack_pair(pair), (KeyIndex::new(0x456).unwrap(), KeyIndex::new(0x123).unwrap()));
 }
 
 #[test]
 fn seq_auth_reaches_back_over_the_8192_boundary_and_never_before_zero() {
-    let at = |seq| SeqAuth {
-        iv_index: IvIndex(0),
-        seq: Seq::new(seq).unwrap(),
-    };
-    assert_eq!(
-        SeqAuth::of_segment(at(0x2000), SeqZero::truncate(0x1fff)),
-        Some(at(0x1fff))
-    );
-    assert_eq!(
-        SeqAuth::of_segment(at(0x2000), SeqZero::truncate(0x0001)),
-        Some(at(0x0001))
-    );
+    let at = |seq| SeqAuth { iv_index: IvIndex(0), seq: Seq::new(seq).unwrap() };
+    assert_eq!(SeqAuth::of_segment(at(0x2000), SeqZero::truncate(0x1fff)), Some(at(0x1fff)));
+    assert_eq!(SeqAuth::of_segment(at(0x2000), SeqZero::truncate(0x0001)), Some(at(0x0001)));
     assert_eq!(SeqAuth::of_segment(at(5), SeqZero::truncate(6)), None);
 }
 
@@ -243,10 +194,7 @@ fn a_changed_pdu_or_another_key_is_refused() {
         assert!(opened.is_err(), "bit {bit}");
     }
     let other = NetworkKeys::directed(&NetKey::new([7; 16]));
-    let opened = Header::deobfuscate(&octets, &other, iv_index)
-        .and_then(|h| h.decrypt(&octets, &other, iv_index));
-    assert!(matches!(
-        opened,
-        Err(DecodeError::Mic | DecodeError::Prohibited("SRC"))
-    ));
+    let opened =
+        Header::deobfuscate(&octets, &other, iv_index).and_then(|h| h.decrypt(&octets, &other, iv_index));
+    assert!(matches!(opened, Err(DecodeError::Mic | DecodeError::Prohibited("SRC"))));
 }

@@ -4,24 +4,16 @@
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{UnicastAddress, UnicastAddressRange};
 use mesh_wire::foundation::{PublishPeriod, PublishRetransmit};
-use mesh_wire::{
-    CompanyId, IvIndex, Seq, SeqAuth, SeqZero, Transmit, directed_forwarding, heartbeat,
-};
+use mesh_wire::{CompanyId, IvIndex, Seq, SeqAuth, SeqZero, Transmit, directed_forwarding, heartbeat};
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../testdata/mesh/vectors.json"
-));
+const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
 
 /// Numbers are hexadecimal text or plain.
 fn number(value: &Value) -> u32 {
     match value {
         Value::String(text) => u32::from_str_radix(text, 16).unwrap(),
-        value => value
-            .as_u64()
-            .and_then(|value| value.try_into().ok())
-            .unwrap(),
+        value => value.as_u64().and_then(|value| value.try_into().ok()).unwrap(),
     }
 }
 
@@ -43,40 +35,25 @@ fn answer(kind: &str, input: &Value) -> Value {
     match kind {
         "SeqAuth" => {
             let seq = Seq::new(number(&input["seq"])).unwrap();
-            let arrived = SeqAuth {
-                iv_index: IvIndex(number(&input["iv_index"])),
-                seq,
-            };
+            let arrived = SeqAuth { iv_index: IvIndex(number(&input["iv_index"])), seq };
             let seq_auth =
-                SeqAuth::of_segment(arrived, SeqZero::truncate(number(&input["seq_zero"])))
-                    .unwrap();
-            text(
-                &[
-                    &seq_auth.iv_index.0.to_be_bytes()[..],
-                    &seq_auth.seq.to_be_bytes(),
-                ]
-                .concat(),
-            )
+                SeqAuth::of_segment(arrived, SeqZero::truncate(number(&input["seq_zero"]))).unwrap();
+            text(&[&seq_auth.iv_index.0.to_be_bytes()[..], &seq_auth.seq.to_be_bytes()].concat())
         }
         "receive IV Index" => {
-            let received = IvIndex(number(&input["current"]))
-                .of_received(input["ivi"] == 1)
-                .unwrap();
+            let received = IvIndex(number(&input["current"])).of_received(input["ivi"] == 1).unwrap();
             text(&received.0.to_be_bytes())
         }
         "vendor opcode" => {
             let opcode =
-                Opcode::vendor(octet(&input["opcode"]), CompanyId(short(&input["company"])))
-                    .unwrap();
+                Opcode::vendor(octet(&input["opcode"]), CompanyId(short(&input["company"]))).unwrap();
             text(&opcode.with(&[]))
         }
         "publish period s" => {
             let period = PublishPeriod(octet(&input["resolution"]) << 6 | octet(&input["steps"]));
             period.duration().unwrap().as_secs().into()
         }
-        "publish retransmit interval ms" => {
-            millis(PublishRetransmit(octet(&input["steps"]) << 3).interval())
-        }
+        "publish retransmit interval ms" => millis(PublishRetransmit(octet(&input["steps"]) << 3).interval()),
         "network transmit interval ms (before 0..10 random)" => {
             millis(Transmit::from_octet(octet(&input["steps"]) << 3).interval())
         }
@@ -114,15 +91,8 @@ fn the_examples_of_the_text_hold() {
 
 /// MshPRT §3.1.1: the convention by which our codecs read and write fields that share octets.
 fn check_packing(order: &str, input: &Value, output: &Value) {
-    let values: Vec<u32> = input["values"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(number)
-        .collect();
-    let [a, b, c] = values[..] else {
-        panic!("three fields")
-    };
+    let values: Vec<u32> = input["values"].as_array().unwrap().iter().map(number).collect();
+    let [a, b, c] = values[..] else { panic!("three fields") };
     let octets = match order {
         "big-endian 4+12+16" => (a << 28 | b << 16 | c).to_be_bytes(),
         "little-endian 4+12+16" => (a | b << 4 | c << 16).to_le_bytes(),

@@ -52,22 +52,13 @@ impl CompositionData {
     /// `CID · PID · VID · CRPL · Features · { Loc · NumS:8 · NumV:8 · SIG models · vendor models }…`.
     pub fn encode(&self) -> Vec<u8> {
         let mut octets = Vec::new();
-        for field in [
-            self.company.0,
-            self.product,
-            self.version,
-            self.replay_list,
-            self.features.0,
-        ] {
+        for field in [self.company.0, self.product, self.version, self.replay_list, self.features.0] {
             octets.extend(field.to_le_bytes());
         }
         for element in &self.elements {
             octets.extend(element.location.to_le_bytes());
             let of = |vendor: bool| {
-                element
-                    .models
-                    .iter()
-                    .filter(move |x| matches!(x, ModelId::Vendor(..)) == vendor)
+                element.models.iter().filter(move |x| matches!(x, ModelId::Vendor(..)) == vendor)
             };
             for vendor in [false, true] {
                 octets.push(u8::try_from(of(vendor).count()).unwrap_or(u8::MAX));
@@ -101,14 +92,9 @@ impl CompositionData {
                 models.push(ModelId::Sig(reader.u16_le()?));
             }
             for _ in 0..vendor {
-                models.push(ModelId::Vendor(
-                    CompanyId(reader.u16_le()?),
-                    reader.u16_le()?,
-                ));
+                models.push(ModelId::Vendor(CompanyId(reader.u16_le()?), reader.u16_le()?));
             }
-            composition
-                .elements
-                .push(ElementDescription { location, models });
+            composition.elements.push(ElementDescription { location, models });
         }
         Ok(composition)
     }

@@ -6,9 +6,7 @@ use super::composition::encode_model;
 use super::{Publication, PublishDestination, Status};
 use crate::access::Opcode;
 use crate::address::{Address, LabelUuid, UnicastAddress};
-use crate::{
-    AppKeyIndex, CompanyId, DecodeError, KeyIndex, ModelId, NetKeyIndex, Reader, Transmit, Ttl,
-};
+use crate::{AppKeyIndex, CompanyId, DecodeError, KeyIndex, ModelId, NetKeyIndex, Reader, Transmit, Ttl};
 
 /// A model of an element, as messages name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,132 +43,41 @@ pub enum SubscriptionChange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "names and fields are the specification's")]
 pub enum ConfigMessage {
-    CompositionDataGet {
-        page: u8,
-    },
-    CompositionDataStatus {
-        page: u8,
-        data: Vec<u8>,
-    },
+    CompositionDataGet { page: u8 },
+    CompositionDataStatus { page: u8, data: Vec<u8> },
     DefaultTtlGet,
-    DefaultTtlSet {
-        ttl: Ttl,
-    },
-    DefaultTtlStatus {
-        ttl: Ttl,
-    },
+    DefaultTtlSet { ttl: Ttl },
+    DefaultTtlStatus { ttl: Ttl },
     RelayGet,
-    RelaySet {
-        relay: FeatureState,
-        retransmit: Transmit,
-    },
-    RelayStatus {
-        relay: FeatureState,
-        retransmit: Transmit,
-    },
+    RelaySet { relay: FeatureState, retransmit: Transmit },
+    RelayStatus { relay: FeatureState, retransmit: Transmit },
     NetworkTransmitGet,
-    NetworkTransmitSet {
-        transmit: Transmit,
-    },
-    NetworkTransmitStatus {
-        transmit: Transmit,
-    },
-    NetKeyAdd {
-        index: NetKeyIndex,
-        key: NetKey,
-    },
-    NetKeyDelete {
-        index: NetKeyIndex,
-    },
-    NetKeyStatus {
-        status: Status,
-        index: NetKeyIndex,
-    },
+    NetworkTransmitSet { transmit: Transmit },
+    NetworkTransmitStatus { transmit: Transmit },
+    NetKeyAdd { index: NetKeyIndex, key: NetKey },
+    NetKeyDelete { index: NetKeyIndex },
+    NetKeyStatus { status: Status, index: NetKeyIndex },
     NetKeyGet,
-    NetKeyList {
-        indexes: Vec<NetKeyIndex>,
-    },
-    AppKeyAdd {
-        net_key_index: NetKeyIndex,
-        index: AppKeyIndex,
-        key: AppKey,
-    },
-    AppKeyDelete {
-        net_key_index: NetKeyIndex,
-        index: AppKeyIndex,
-    },
-    AppKeyStatus {
-        status: Status,
-        net_key_index: NetKeyIndex,
-        index: AppKeyIndex,
-    },
-    AppKeyGet {
-        net_key_index: NetKeyIndex,
-    },
-    AppKeyList {
-        status: Status,
-        net_key_index: NetKeyIndex,
-        indexes: Vec<AppKeyIndex>,
-    },
-    ModelAppBind {
-        index: AppKeyIndex,
-        model: ModelRef,
-    },
-    ModelAppUnbind {
-        index: AppKeyIndex,
-        model: ModelRef,
-    },
-    ModelAppStatus {
-        status: Status,
-        index: AppKeyIndex,
-        model: ModelRef,
-    },
-    ModelAppGet {
-        model: ModelRef,
-    },
-    ModelAppList {
-        status: Status,
-        model: ModelRef,
-        indexes: Vec<AppKeyIndex>,
-    },
-    ModelPublicationGet {
-        model: ModelRef,
-    },
-    ModelPublicationSet {
-        publication: Publication,
-        model: ModelRef,
-    },
-    ModelPublicationStatus {
-        status: Status,
-        publication: Publication,
-        model: ModelRef,
-    },
-    ModelSubscriptionChange {
-        change: SubscriptionChange,
-        address: Address,
-        model: ModelRef,
-    },
-    ModelSubscriptionVirtualAddressChange {
-        change: SubscriptionChange,
-        label: LabelUuid,
-        model: ModelRef,
-    },
-    ModelSubscriptionDeleteAll {
-        model: ModelRef,
-    },
-    ModelSubscriptionStatus {
-        status: Status,
-        address: Address,
-        model: ModelRef,
-    },
-    ModelSubscriptionGet {
-        model: ModelRef,
-    },
-    ModelSubscriptionList {
-        status: Status,
-        model: ModelRef,
-        addresses: Vec<Address>,
-    },
+    NetKeyList { indexes: Vec<NetKeyIndex> },
+    AppKeyAdd { net_key_index: NetKeyIndex, index: AppKeyIndex, key: AppKey },
+    AppKeyDelete { net_key_index: NetKeyIndex, index: AppKeyIndex },
+    AppKeyStatus { status: Status, net_key_index: NetKeyIndex, index: AppKeyIndex },
+    AppKeyGet { net_key_index: NetKeyIndex },
+    AppKeyList { status: Status, net_key_index: NetKeyIndex, indexes: Vec<AppKeyIndex> },
+    ModelAppBind { index: AppKeyIndex, model: ModelRef },
+    ModelAppUnbind { index: AppKeyIndex, model: ModelRef },
+    ModelAppStatus { status: Status, index: AppKeyIndex, model: ModelRef },
+    ModelAppGet { model: ModelRef },
+    ModelAppList { status: Status, model: ModelRef, indexes: Vec<AppKeyIndex> },
+    ModelPublicationGet { model: ModelRef },
+    ModelPublicationSet { publication: Publication, model: ModelRef },
+    ModelPublicationStatus { status: Status, publication: Publication, model: ModelRef },
+    ModelSubscriptionChange { change: SubscriptionChange, address: Address, model: ModelRef },
+    ModelSubscriptionVirtualAddressChange { change: SubscriptionChange, label: LabelUuid, model: ModelRef },
+    ModelSubscriptionDeleteAll { model: ModelRef },
+    ModelSubscriptionStatus { status: Status, address: Address, model: ModelRef },
+    ModelSubscriptionGet { model: ModelRef },
+    ModelSubscriptionList { status: Status, model: ModelRef, addresses: Vec<Address> },
     NodeReset,
     NodeResetStatus,
 }
@@ -226,11 +133,7 @@ impl ConfigMessage {
     /// The opcode, which for lists depends on whether the model is a vendor's.
     pub fn opcode(&self) -> Opcode {
         let of = |model: &ModelRef, sig, vendor| {
-            if matches!(model.model, ModelId::Sig(_)) {
-                sig
-            } else {
-                vendor
-            }
+            if matches!(model.model, ModelId::Sig(_)) { sig } else { vendor }
         };
         Opcode::Two(match self {
             Self::AppKeyAdd { .. } => return Opcode::One(0x00),
@@ -283,10 +186,7 @@ impl ConfigMessage {
         octets
     }
 
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one arm for each layout of §4.3.2, none with logic"
-    )]
+    #[expect(clippy::too_many_lines, reason = "one arm for each layout of §4.3.2, none with logic")]
     fn encode_parameters(&self, out: &mut Vec<u8>) {
         match self {
             Self::CompositionDataGet { page } => out.push(*page),
@@ -305,40 +205,26 @@ impl ConfigMessage {
                 out.extend(index.to_le_bytes());
                 out.extend(key.as_bytes());
             }
-            Self::NetKeyDelete { index }
-            | Self::AppKeyGet {
-                net_key_index: index,
-            } => out.extend(index.to_le_bytes()),
+            Self::NetKeyDelete { index } | Self::AppKeyGet { net_key_index: index } => {
+                out.extend(index.to_le_bytes())
+            }
             Self::NetKeyStatus { status, index } => {
                 out.push(*status as u8);
                 out.extend(index.to_le_bytes());
             }
             Self::NetKeyList { indexes } => encode_indexes(indexes, out),
-            Self::AppKeyAdd {
-                net_key_index,
-                index,
-                key,
-            } => {
+            Self::AppKeyAdd { net_key_index, index, key } => {
                 out.extend(KeyIndex::pack_pair(*net_key_index, *index));
                 out.extend(key.as_bytes());
             }
-            Self::AppKeyDelete {
-                net_key_index,
-                index,
-            } => out.extend(KeyIndex::pack_pair(*net_key_index, *index)),
-            Self::AppKeyStatus {
-                status,
-                net_key_index,
-                index,
-            } => {
+            Self::AppKeyDelete { net_key_index, index } => {
+                out.extend(KeyIndex::pack_pair(*net_key_index, *index))
+            }
+            Self::AppKeyStatus { status, net_key_index, index } => {
                 out.push(*status as u8);
                 out.extend(KeyIndex::pack_pair(*net_key_index, *index));
             }
-            Self::AppKeyList {
-                status,
-                net_key_index,
-                indexes,
-            } => {
+            Self::AppKeyList { status, net_key_index, indexes } => {
                 out.push(*status as u8);
                 out.extend(net_key_index.to_le_bytes());
                 encode_indexes(indexes, out);
@@ -348,11 +234,7 @@ impl ConfigMessage {
                 out.extend(index.to_le_bytes());
                 encode_model(model.model, out);
             }
-            Self::ModelAppStatus {
-                status,
-                index,
-                model,
-            } => {
+            Self::ModelAppStatus { status, index, model } => {
                 out.push(*status as u8);
                 out.extend(u16::from(model.element).to_le_bytes());
                 out.extend(index.to_le_bytes());
@@ -362,11 +244,7 @@ impl ConfigMessage {
             | Self::ModelPublicationGet { model }
             | Self::ModelSubscriptionDeleteAll { model }
             | Self::ModelSubscriptionGet { model } => model.encode(out),
-            Self::ModelAppList {
-                status,
-                model,
-                indexes,
-            } => {
+            Self::ModelAppList { status, model, indexes } => {
                 out.push(*status as u8);
                 model.encode(out);
                 encode_indexes(indexes, out);
@@ -382,11 +260,7 @@ impl ConfigMessage {
                 publication.encode_parameters(out);
                 encode_model(model.model, out);
             }
-            Self::ModelPublicationStatus {
-                status,
-                publication,
-                model,
-            } => {
+            Self::ModelPublicationStatus { status, publication, model } => {
                 out.push(*status as u8);
                 out.extend(u16::from(model.element).to_le_bytes());
                 out.extend(u16::from(publication.destination.address()).to_le_bytes());
@@ -403,28 +277,16 @@ impl ConfigMessage {
                 out.extend(label.0);
                 encode_model(model.model, out);
             }
-            Self::ModelSubscriptionStatus {
-                status,
-                address,
-                model,
-            } => {
+            Self::ModelSubscriptionStatus { status, address, model } => {
                 out.push(*status as u8);
                 out.extend(u16::from(model.element).to_le_bytes());
                 out.extend(u16::from(*address).to_le_bytes());
                 encode_model(model.model, out);
             }
-            Self::ModelSubscriptionList {
-                status,
-                model,
-                addresses,
-            } => {
+            Self::ModelSubscriptionList { status, model, addresses } => {
                 out.push(*status as u8);
                 model.encode(out);
-                out.extend(
-                    addresses
-                        .iter()
-                        .flat_map(|&address| u16::from(address).to_le_bytes()),
-                );
+                out.extend(addresses.iter().flat_map(|&address| u16::from(address).to_le_bytes()));
             }
             Self::DefaultTtlGet
             | Self::RelayGet
@@ -440,10 +302,7 @@ impl ConfigMessage {
     /// # Errors
     /// [`DecodeError::UnknownOpcode`] for messages of other models and those not supported yet; else what is
     /// wrong with the parameters, in which case the specification has the message ignored (§3.7.3.4).
-    #[expect(
-        clippy::too_many_lines,
-        reason = "one arm for each layout of §4.3.2, none with logic"
-    )]
+    #[expect(clippy::too_many_lines, reason = "one arm for each layout of §4.3.2, none with logic")]
     pub fn decode(opcode: Opcode, parameters: &[u8]) -> Result<Self, DecodeError> {
         use SubscriptionChange::{Add, Delete, Overwrite};
         let mut reader = Reader::new(parameters);
@@ -451,19 +310,12 @@ impl ConfigMessage {
         let message = match opcode {
             Opcode::One(0x00) => {
                 let (net_key_index, index) = KeyIndex::unpack_pair(r.array()?);
-                Self::AppKeyAdd {
-                    net_key_index,
-                    index,
-                    key: AppKey::new(r.array()?),
-                }
+                Self::AppKeyAdd { net_key_index, index, key: AppKey::new(r.array()?) }
             }
             Opcode::One(0x02) => {
                 let page = r.u8()?;
                 let rest = r.rest().len();
-                Self::CompositionDataStatus {
-                    page,
-                    data: r.take(rest)?.to_vec(),
-                }
+                Self::CompositionDataStatus { page, data: r.take(rest)?.to_vec() }
             }
             Opcode::One(0x03) => {
                 let element = element(r)?;
@@ -471,38 +323,20 @@ impl ConfigMessage {
                 if matches!(address, Address::Virtual(_)) {
                     return Err(DecodeError::Prohibited("PublishAddress"));
                 }
-                let publication =
-                    Publication::decode_parameters(PublishDestination::Address(address), r)?;
-                Self::ModelPublicationSet {
-                    publication,
-                    model: ModelRef {
-                        element,
-                        model: model(r)?,
-                    },
-                }
+                let publication = Publication::decode_parameters(PublishDestination::Address(address), r)?;
+                Self::ModelPublicationSet { publication, model: ModelRef { element, model: model(r)? } }
             }
             Opcode::Two(0x801a) => {
                 let element = element(r)?;
                 let label = PublishDestination::Label(LabelUuid(r.array()?));
                 let publication = Publication::decode_parameters(label, r)?;
-                Self::ModelPublicationSet {
-                    publication,
-                    model: ModelRef {
-                        element,
-                        model: model(r)?,
-                    },
-                }
+                Self::ModelPublicationSet { publication, model: ModelRef { element, model: model(r)? } }
             }
             Opcode::Two(0x8000) => {
                 let (net_key_index, index) = KeyIndex::unpack_pair(r.array()?);
-                Self::AppKeyDelete {
-                    net_key_index,
-                    index,
-                }
+                Self::AppKeyDelete { net_key_index, index }
             }
-            Opcode::Two(0x8001) => Self::AppKeyGet {
-                net_key_index: KeyIndex::from_le_bytes(r.array()?)?,
-            },
+            Opcode::Two(0x8001) => Self::AppKeyGet { net_key_index: KeyIndex::from_le_bytes(r.array()?)? },
             Opcode::Two(0x8002) => Self::AppKeyList {
                 status: status(r)?,
                 net_key_index: KeyIndex::from_le_bytes(r.array()?)?,
@@ -511,37 +345,20 @@ impl ConfigMessage {
             Opcode::Two(0x8003) => {
                 let status = status(r)?;
                 let (net_key_index, index) = KeyIndex::unpack_pair(r.array()?);
-                Self::AppKeyStatus {
-                    status,
-                    net_key_index,
-                    index,
-                }
+                Self::AppKeyStatus { status, net_key_index, index }
             }
             Opcode::Two(0x8008) => Self::CompositionDataGet { page: r.u8()? },
             Opcode::Two(0x800c) => Self::DefaultTtlGet,
-            Opcode::Two(0x800d) => Self::DefaultTtlSet {
-                ttl: default_ttl(r)?,
-            },
-            Opcode::Two(0x800e) => Self::DefaultTtlStatus {
-                ttl: default_ttl(r)?,
-            },
-            Opcode::Two(0x8018) => Self::ModelPublicationGet {
-                model: ModelRef::decode(r)?,
-            },
+            Opcode::Two(0x800d) => Self::DefaultTtlSet { ttl: default_ttl(r)? },
+            Opcode::Two(0x800e) => Self::DefaultTtlStatus { ttl: default_ttl(r)? },
+            Opcode::Two(0x8018) => Self::ModelPublicationGet { model: ModelRef::decode(r)? },
             Opcode::Two(0x8019) => {
                 let status = status(r)?;
                 let element = element(r)?;
                 let destination = PublishDestination::Address(Address::from(r.u16_le()?));
                 let publication = Publication::decode_parameters(destination, r)?;
-                let model = ModelRef {
-                    element,
-                    model: model(r)?,
-                };
-                Self::ModelPublicationStatus {
-                    status,
-                    publication,
-                    model,
-                }
+                let model = ModelRef { element, model: model(r)? };
+                Self::ModelPublicationStatus { status, publication, model }
             }
             Opcode::Two(0x801b) => subscription(Add, r)?,
             Opcode::Two(0x801c) => subscription(Delete, r)?,
@@ -549,9 +366,7 @@ impl ConfigMessage {
             Opcode::Two(0x8020) => virtual_subscription(Add, r)?,
             Opcode::Two(0x8021) => virtual_subscription(Delete, r)?,
             Opcode::Two(0x8022) => virtual_subscription(Overwrite, r)?,
-            Opcode::Two(0x801d) => Self::ModelSubscriptionDeleteAll {
-                model: ModelRef::decode(r)?,
-            },
+            Opcode::Two(0x801d) => Self::ModelSubscriptionDeleteAll { model: ModelRef::decode(r)? },
             Opcode::Two(0x801f) => {
                 let status = status(r)?;
                 let element = element(r)?;
@@ -559,19 +374,12 @@ impl ConfigMessage {
                 Self::ModelSubscriptionStatus {
                     status,
                     address,
-                    model: ModelRef {
-                        element,
-                        model: model(r)?,
-                    },
+                    model: ModelRef { element, model: model(r)? },
                 }
             }
             Opcode::Two(0x8023) => Self::NetworkTransmitGet,
-            Opcode::Two(0x8024) => Self::NetworkTransmitSet {
-                transmit: Transmit::from_octet(r.u8()?),
-            },
-            Opcode::Two(0x8025) => Self::NetworkTransmitStatus {
-                transmit: Transmit::from_octet(r.u8()?),
-            },
+            Opcode::Two(0x8024) => Self::NetworkTransmitSet { transmit: Transmit::from_octet(r.u8()?) },
+            Opcode::Two(0x8025) => Self::NetworkTransmitStatus { transmit: Transmit::from_octet(r.u8()?) },
             Opcode::Two(0x8026) => Self::RelayGet,
             Opcode::Two(0x8027) => Self::RelaySet {
                 relay: FeatureState::decode_wanted(r.u8()?)?,
@@ -581,20 +389,11 @@ impl ConfigMessage {
                 relay: FeatureState::decode(r.u8()?)?,
                 retransmit: Transmit::from_octet(r.u8()?),
             },
-            Opcode::Two(0x8029 | 0x802b) => Self::ModelSubscriptionGet {
-                model: ModelRef::decode(r)?,
-            },
+            Opcode::Two(0x8029 | 0x802b) => Self::ModelSubscriptionGet { model: ModelRef::decode(r)? },
             Opcode::Two(list @ (0x802a | 0x802c)) => {
                 let (status, element) = (status(r)?, element(r)?);
-                let model = ModelRef {
-                    element,
-                    model: model_of(list == 0x802c, r)?,
-                };
-                Self::ModelSubscriptionList {
-                    status,
-                    model,
-                    addresses: addresses(r)?,
-                }
+                let model = ModelRef { element, model: model_of(list == 0x802c, r)? };
+                Self::ModelSubscriptionList { status, model, addresses: addresses(r)? }
             }
             Opcode::Two(0x803d) => {
                 let (index, model) = binding(r)?;
@@ -603,47 +402,28 @@ impl ConfigMessage {
             Opcode::Two(0x803e) => {
                 let status = status(r)?;
                 let (index, model) = binding(r)?;
-                Self::ModelAppStatus {
-                    status,
-                    index,
-                    model,
-                }
+                Self::ModelAppStatus { status, index, model }
             }
             Opcode::Two(0x803f) => {
                 let (index, model) = binding(r)?;
                 Self::ModelAppUnbind { index, model }
             }
-            Opcode::Two(0x8040) => Self::NetKeyAdd {
-                index: KeyIndex::from_le_bytes(r.array()?)?,
-                key: NetKey::new(r.array()?),
-            },
-            Opcode::Two(0x8041) => Self::NetKeyDelete {
-                index: KeyIndex::from_le_bytes(r.array()?)?,
-            },
+            Opcode::Two(0x8040) => {
+                Self::NetKeyAdd { index: KeyIndex::from_le_bytes(r.array()?)?, key: NetKey::new(r.array()?) }
+            }
+            Opcode::Two(0x8041) => Self::NetKeyDelete { index: KeyIndex::from_le_bytes(r.array()?)? },
             Opcode::Two(0x8042) => Self::NetKeyGet,
-            Opcode::Two(0x8043) => Self::NetKeyList {
-                indexes: indexes(r)?,
-            },
-            Opcode::Two(0x8044) => Self::NetKeyStatus {
-                status: status(r)?,
-                index: KeyIndex::from_le_bytes(r.array()?)?,
-            },
+            Opcode::Two(0x8043) => Self::NetKeyList { indexes: indexes(r)? },
+            Opcode::Two(0x8044) => {
+                Self::NetKeyStatus { status: status(r)?, index: KeyIndex::from_le_bytes(r.array()?)? }
+            }
             Opcode::Two(0x8049) => Self::NodeReset,
             Opcode::Two(0x804a) => Self::NodeResetStatus,
-            Opcode::Two(0x804b | 0x804d) => Self::ModelAppGet {
-                model: ModelRef::decode(r)?,
-            },
+            Opcode::Two(0x804b | 0x804d) => Self::ModelAppGet { model: ModelRef::decode(r)? },
             Opcode::Two(list @ (0x804c | 0x804e)) => {
                 let (status, element) = (status(r)?, element(r)?);
-                let model = ModelRef {
-                    element,
-                    model: model_of(list == 0x804e, r)?,
-                };
-                Self::ModelAppList {
-                    status,
-                    model,
-                    indexes: indexes(r)?,
-                }
+                let model = ModelRef { element, model: model_of(list == 0x804e, r)? };
+                Self::ModelAppList { status, model, indexes: indexes(r)? }
             }
             _ => return Err(DecodeError::UnknownOpcode),
         };
@@ -662,10 +442,7 @@ impl ModelRef {
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Ok(Self {
-            element: element(r)?,
-            model: model(r)?,
-        })
+        Ok(Self { element: element(r)?, model: model(r)? })
     }
 }
 
@@ -680,11 +457,7 @@ fn model(r: &mut Reader<'_>) -> Result<ModelId, DecodeError> {
 
 fn model_of(vendor: bool, r: &mut Reader<'_>) -> Result<ModelId, DecodeError> {
     let first = r.u16_le()?;
-    if vendor {
-        Ok(ModelId::Vendor(CompanyId(first), r.u16_le()?))
-    } else {
-        Ok(ModelId::Sig(first))
-    }
+    if vendor { Ok(ModelId::Vendor(CompanyId(first), r.u16_le()?)) } else { Ok(ModelId::Sig(first)) }
 }
 
 fn status(r: &mut Reader<'_>) -> Result<Status, DecodeError> {
@@ -694,28 +467,17 @@ fn status(r: &mut Reader<'_>) -> Result<Status, DecodeError> {
 /// Default TTL is 0 or 2 to 127 (§4.2.8).
 fn default_ttl(r: &mut Reader<'_>) -> Result<Ttl, DecodeError> {
     let ttl = r.u8()?;
-    Ttl::new(ttl)
-        .filter(|_| ttl != 1)
-        .ok_or(DecodeError::Prohibited("TTL"))
+    Ttl::new(ttl).filter(|_| ttl != 1).ok_or(DecodeError::Prohibited("TTL"))
 }
 
 fn binding(r: &mut Reader<'_>) -> Result<(AppKeyIndex, ModelRef), DecodeError> {
     let element = element(r)?;
     let index = KeyIndex::from_le_bytes(r.array()?)?;
-    Ok((
-        index,
-        ModelRef {
-            element,
-            model: model(r)?,
-        },
-    ))
+    Ok((index, ModelRef { element, model: model(r)? }))
 }
 
 /// Groups only; a Label UUID has messages of its own, and all-nodes cannot be subscribed to (§4.3.2.19).
-fn subscription(
-    change: SubscriptionChange,
-    r: &mut Reader<'_>,
-) -> Result<ConfigMessage, DecodeError> {
+fn subscription(change: SubscriptionChange, r: &mut Reader<'_>) -> Result<ConfigMessage, DecodeError> {
     let element = element(r)?;
     let address = Address::from(r.u16_le()?);
     match address {
@@ -725,10 +487,7 @@ fn subscription(
     Ok(ConfigMessage::ModelSubscriptionChange {
         change,
         address,
-        model: ModelRef {
-            element,
-            model: model(r)?,
-        },
+        model: ModelRef { element, model: model(r)? },
     })
 }
 
@@ -738,15 +497,8 @@ fn virtual_subscription(
 ) -> Result<ConfigMessage, DecodeError> {
     let element = element(r)?;
     let label = LabelUuid(r.array()?);
-    let model = ModelRef {
-        element,
-        model: model(r)?,
-    };
-    Ok(ConfigMessage::ModelSubscriptionVirtualAddressChange {
-        change,
-        label,
-        model,
-    })
+    let model = ModelRef { element, model: model(r)? };
+    Ok(ConfigMessage::ModelSubscriptionVirtualAddressChange { change, label, model })
 }
 
 fn addresses(r: &mut Reader<'_>) -> Result<Vec<Address>, DecodeError> {

@@ -109,8 +109,7 @@ impl Publication {
         };
         Ok(Self {
             destination,
-            app_key_index: AppKeyIndex::new(key & 0x0fff)
-                .ok_or(DecodeError::Prohibited("AppKeyIndex"))?,
+            app_key_index: AppKeyIndex::new(key & 0x0fff).ok_or(DecodeError::Prohibited("AppKeyIndex"))?,
             friendship_credentials: key & 0x1000 != 0,
             ttl,
             period: PublishPeriod(reader.u8()?),

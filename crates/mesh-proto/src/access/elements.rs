@@ -1,0 +1,180 @@
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+
+use mesh_crypto::LabelUuid;
+use mesh_wire::access::Opcode;
+use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
+use mesh_wire::foundation::Publication;
+use mesh_wire::{AppKeyIndex, ModelId};
+
+use super::{Access, Model};
+use crate::upper_transport::Destination;
+
+/// Most addresses that a model subscribes to.
+pub const MAX_SUBSCRIPTIONS: usize = 32;
+
+/// Most AppKeys that a model is bound to.
+pub const MAX_BINDINGS: usize = 16;
+
+/// The elements of a node, the primary one first.
+#[derive(Debug, Default)]
+pub struct Elements {
+    elements: Vec<Element>,
+}
+
+/// An element and its models.
+#[derive(Debug, Default)]
+pub struct Element {
+    /// Where it is, in the numbers of the GATT Namespace Descriptors; 0: unknown.
+    pub location: u16,
+    /// Its models.
+    pub models: Vec<ModelEntry>,
+}
+
+/// A model of an element, with what the Configuration Server keeps for it.
+#[derive(Debug)]
+pub struct ModelEntry {
+    /// Which model.
+    pub id: ModelId,
+    /// How it comes to its messages.
+    pub access: Access,
+    /// The AppKeys that it is bound to.
+    pub bindings: Vec<AppKeyIndex>,
+    /// The groups and labels that it subscribes to.
+    pub subscriptions: Vec<Destination>,
+    /// Where it publishes.
+    pub publication: Option<Publication>,
+}
+
+/// Which elements and models an address reaches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// One element, whatever its models subscribe to.
+    Element(u8),
+    /// The models that subscribe.
+    Subscribers(Destination),
+    /// The models of the primary element: a fixed group that this node belongs to.
+    Primary,
+}
+
+impl Element {
+    /// An element without models.
+    pub fn new(location: u16) -> Self {
+        Self { location, models: Vec::new() }
+    }
+
+    /// Adds a server model.
+    #[must_use]
+    pub fn with_server(self, model: impl Model) -> Self {
+        let id = model.id();
+        self.with(id, Access::Server(Box::new(model)))
+    }
+
+    /// Adds a client model that understands `opcodes`.
+    #[must_use]
+    pub fn with_client(self, id: ModelId, opcodes: &'static [Opcode]) -> Self {
+        self.with(id, Access::Client(opcodes))
+    }
+
+    pub(crate) fn with(mut self, id: ModelId, access: Access) -> Self {
+        let (bindings, subscriptions, publication) = (Vec::new(), Vec::new(), None);
+        self.models.push(ModelEntry { id, access, bindings, subscriptions, publication });
+        self
+    }
+}
+
+impl Elements {
+    /// Elements, the primary one first.
+    pub fn new(elements: Vec<Element>) -> Self {
+        Self { elements }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.elements.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+
+    /// All of them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = &Element> {
+        self.elements.iter()
+    }
+
+    /// All models with the index of their element.
+    pub fn models(&self) -> impl Iterator<Item = (u8, &ModelEntry)> {
+        (0..=u8::MAX)
+            .zip(&self.elements)
+            .flat_map(|(index, element)| element.models.iter().map(move |x| (index, x)))
+    }
+
+    /// All models with the index of their element.
+    pub fn models_mut(&mut self) -> impl Iterator<Item = (u8, &mut ModelEntry)> {
+        (0..=u8::MAX)
+            .zip(&mut self.elements)
+            .flat_map(|(index, element)| element.models.iter_mut().map(move |x| (index, x)))
+    }
+
+    /// A model by element and id.
+    pub fn model(&self, element: u8, id: ModelId) -> Option<&ModelEntry> {
+        self.elements.get(usize::from(element))?.models.iter().find(|model| model.id == id)
+    }
+
+    /// A model by element and id.
+    pub fn model_mut(&mut self, element: u8, id: ModelId) -> Option<&mut ModelEntry> {
+        self.elements.get_mut(usize::from(element))?.models.iter_mut().find(|model| model.id == id)
+    }
+
+    /// The labels that any model subscribes to.
+    pub fn labels(&self) -> Vec<LabelUuid> {
+        let mut labels: Vec<LabelUuid> = (self.models())
+            .flat_map(|(_, model)| &model.subscriptions)
+            .filter_map(|subscription| match subscription {
+                Destination::Label(label) => Some(*label),
+                Destination::Address(_) => None,
+            })
+            .collect();
+        labels.sort_unstable();
+        labels.dedup();
+        labels
+    }
+
+    /// Whether any model subscribes to something with this address.
+    pub fn has_subscriber(&self, address: Address) -> bool {
+        self.models().any(|(_, model)| model.subscriptions.iter().any(|x| x.address() == address))
+    }
+}
+
+impl Reach {
+    /// What a message to `destination` reaches, on a node where `own_element` finds elements and the relay
+    /// feature is on or off. `None`: nothing.
+    pub fn of(
+        destination: Destination,
+        own_element: impl Fn(UnicastAddress) -> Option<u8>,
+        relay_enabled: bool,
+    ) -> Option<Self> {
+        match destination {
+            Destination::Address(Address::Unicast(address)) => own_element(address).map(Self::Element),
+            // Fixed groups reach the primary element of the nodes with the feature (MshPRT §3.4.2.4). Those
+            // that are not listed here have features that this stack does not have yet.
+            Destination::Address(Address::Group(GroupAddress::ALL_NODES)) => Some(Self::Primary),
+            Destination::Address(Address::Group(GroupAddress::ALL_RELAYS)) if relay_enabled => {
+                Some(Self::Primary)
+            }
+            Destination::Address(Address::Unassigned | Address::Virtual(_)) => None,
+            subscribed => Some(Self::Subscribers(subscribed)),
+        }
+    }
+
+    /// Whether it reaches a model of this element.
+    pub fn covers(self, element: u8, model: &ModelEntry) -> bool {
+        match self {
+            Self::Element(index) => index == element,
+            Self::Subscribers(destination) => model.subscriptions.contains(&destination),
+            Self::Primary => element == 0,
+        }
+    }
+}

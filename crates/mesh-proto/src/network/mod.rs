@@ -1,0 +1,220 @@
+//! The network layer (MshPRT §3.4): secures and opens network PDUs, relays, and gives out sequence numbers.
+
+mod cache;
+
+use core::time::Duration;
+
+use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::bearer::AdType;
+use mesh_wire::lower_transport::LowerTransportPdu;
+use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
+use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Seq, SeqAuth, Transmit, Ttl};
+
+use crate::bearer::Transmission;
+use crate::discard::Discard;
+use crate::keys::{Keys, Subnet};
+use cache::MessageCache;
+
+/// Longest wait of a relay before it sends, so that neighbours that heard the same PDU do not all send at
+/// once (MshPRT §3.4.6.3 asks for "a small random delay").
+pub const RELAY_DELAY_MAX: Duration = Duration::from_millis(10);
+
+/// The network layer of one node.
+#[derive(Clone, Debug)]
+pub struct NetworkLayer {
+    /// The address of the primary element.
+    address: UnicastAddress,
+    element_count: u8,
+    iv_index: IvIndex,
+    next_seq: Option<Seq>,
+    cache: MessageCache,
+    /// Network Transmit: how what this node sends is repeated.
+    pub network_transmit: Transmit,
+    /// Relay and Relay Retransmit: whether, and how, this node repeats what others send.
+    pub relay: Relay,
+}
+
+/// The Relay state and its Relay Retransmit state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Relay {
+    /// Whether the node relays.
+    pub enabled: bool,
+    /// How what it relays is repeated.
+    pub retransmit: Transmit,
+}
+
+/// A network PDU that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrived {
+    /// What it says.
+    pub pdu: NetworkPdu,
+    /// The subnet that it came in.
+    pub net_key_index: NetKeyIndex,
+    /// The IV Index that secured it.
+    pub iv_index: IvIndex,
+}
+
+/// What the layer above wants sent.
+#[derive(Clone, Debug)]
+pub struct Outgoing {
+    /// The subnet.
+    pub net_key_index: NetKeyIndex,
+    /// The TTL.
+    pub ttl: Ttl,
+    /// The sending element.
+    pub src: UnicastAddress,
+    /// The destination.
+    pub dst: Address,
+    /// The content.
+    pub pdu: LowerTransportPdu,
+    /// The sequence number that was taken for it already, because the layers above needed it; `None`: the
+    /// next one.
+    pub seq: Option<Seq>,
+}
+
+/// No sequence number is left under this IV Index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("every sequence number of this IV Index has been used; the network needs an IV Update")]
+pub struct SequenceExhausted;
+
+impl Arrived {
+    /// The PDU's place in what its source sends.
+    pub fn seq_auth(&self) -> SeqAuth {
+        self.pdu.seq_auth(self.iv_index)
+    }
+}
+
+impl NetworkLayer {
+    /// A layer for a node whose primary element has `address` and which has so many elements.
+    pub fn new(
+        address: UnicastAddress,
+        element_count: u8,
+        iv_index: IvIndex,
+        network_transmit: Transmit,
+        relay: Relay,
+    ) -> Self {
+        Self {
+            address,
+            element_count,
+            iv_index,
+            next_seq: Some(Seq::ZERO),
+            cache: MessageCache::default(),
+            network_transmit,
+            relay,
+        }
+    }
+
+    /// The IV Index with which this node secures.
+    pub fn iv_index(&self) -> IvIndex {
+        self.iv_index
+    }
+
+    /// The element that `address` is, if it is one of this node's.
+    pub fn own_element(&self, address: UnicastAddress) -> Option<u8> {
+        let offset = u16::from(address).checked_sub(self.address.into())?;
+        u8::try_from(offset).ok().filter(|&element| element < self.element_count)
+    }
+
+    /// Takes the next sequence number. This is the only place where one is given out: no two PDUs of a node
+    /// share one under the same IV Index (MshPRT §3.4.4.5).
+    pub fn take_seq(&mut self) -> Result<Seq, SequenceExhausted> {
+        let seq = self.next_seq.ok_or(SequenceExhausted)?;
+        self.next_seq = seq.next();
+        Ok(seq)
+    }
+
+    /// Opens what a bearer received (MshPRT §3.4.6.3). A PDU that was here before is recognised by its
+    /// header alone, before the cost of decrypting it.
+    pub fn receive(&mut self, keys: &Keys, octets: &[u8]) -> Result<Arrived, Discard> {
+        let (ivi, nid) = ivi_nid(octets).ok_or(Discard::NetworkPdu)?;
+        let iv_index = self.iv_index.of_received(ivi).ok_or(Discard::NetworkKey)?;
+        let mut discard = Discard::NetworkKey;
+        // Several keys may share a NID: each that does is tried.
+        for subnet in keys.subnets().iter().filter(|subnet| subnet.flooding.nid() == nid) {
+            match self.open(subnet, octets, iv_index) {
+                Ok(arrived) => return Ok(arrived),
+                Err(Discard::NetworkKey) => {}
+                Err(other) => discard = other,
+            }
+        }
+        Err(discard)
+    }
+
+    fn open(&mut self, subnet: &Subnet, octets: &[u8], iv_index: IvIndex) -> Result<Arrived, Discard> {
+        let wrong = |error| match error {
+            // A header that makes no sense was hidden with another key.
+            DecodeError::Mic | DecodeError::Prohibited("SRC") => Discard::NetworkKey,
+            _ => Discard::NetworkPdu,
+        };
+        let header = Header::deobfuscate(octets, &subnet.flooding, iv_index).map_err(wrong)?;
+        let entry = (iv_index, header.src, header.seq);
+        if self.cache.contains(&entry) {
+            return Err(Discard::Cached);
+        }
+        let pdu = header.decrypt(octets, &subnet.flooding, iv_index).map_err(wrong)?;
+        if self.own_element(pdu.src).is_some() {
+            return Err(Discard::OwnSource);
+        }
+        self.cache.insert(entry);
+        Ok(Arrived { pdu, net_key_index: subnet.index, iv_index })
+    }
+
+    /// What this node relays of a PDU that arrived (MshPRT §3.4.6.3): the same with a TTL of one less, unless
+    /// the node does not relay, the TTL is used up, or the PDU has come to its only destination.
+    pub fn relay(&self, keys: &Keys, arrived: &Arrived, delay: Duration) -> Option<Transmission> {
+        let is_at_its_end = arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some());
+        if !self.relay.enabled || is_at_its_end {
+            return None;
+        }
+        let pdu = NetworkPdu { ttl: arrived.pdu.ttl.relayed()?, ..arrived.pdu.clone() };
+        let subnet = keys.subnet(arrived.net_key_index)?;
+        let retransmit = self.relay.retransmit;
+        Some(transmission(&pdu, subnet, arrived.iv_index, retransmit, delay))
+    }
+
+    /// Secures what the layers above send (MshPRT §3.4.6.2).
+    ///
+    /// Returns `None` when the node is not, or no longer, part of the subnet, or when the TTL is 1, with
+    /// which nothing is originated.
+    pub fn send(
+        &mut self,
+        keys: &Keys,
+        outgoing: &Outgoing,
+    ) -> Result<Option<Transmission>, SequenceExhausted> {
+        let Some(subnet) = keys.subnet(outgoing.net_key_index) else {
+            return Ok(None);
+        };
+        if u8::from(outgoing.ttl) == 1 {
+            return Ok(None);
+        }
+        let seq = match outgoing.seq {
+            Some(seq) => seq,
+            None => self.take_seq()?,
+        };
+        let pdu = NetworkPdu {
+            ctl: outgoing.pdu.ctl(),
+            ttl: outgoing.ttl,
+            seq,
+            src: outgoing.src,
+            dst: outgoing.dst,
+            transport_pdu: outgoing.pdu.encode(),
+        };
+        Ok(Some(transmission(&pdu, subnet, self.iv_index, self.network_transmit, Duration::ZERO)))
+    }
+}
+
+fn transmission(
+    pdu: &NetworkPdu,
+    subnet: &Subnet,
+    iv_index: IvIndex,
+    transmit: Transmit,
+    delay: Duration,
+) -> Transmission {
+    Transmission {
+        ad_type: AdType::MeshMessage,
+        data: pdu.secure(&subnet.flooding, iv_index),
+        count: transmit.transmissions(),
+        interval: transmit.interval(),
+        delay,
+    }
+}

@@ -1,0 +1,397 @@
+//! A node (MshPRT §2.3.4): all layers joined, from what a bearer receives to what a model does.
+
+mod publish;
+mod receive;
+mod send;
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::time::Duration;
+
+use clock::{Instant, Timers};
+use mesh_crypto::{DevKey, NetKey};
+use mesh_wire::address::UnicastAddress;
+use mesh_wire::foundation::{CompositionData, ConfigMessage, Features};
+use mesh_wire::{AppKeyIndex, IvIndex, ModelId, NetKeyIndex, Transmit, Ttl};
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+
+use crate::access::{Access, Element, Elements, Model, ReceivedMessage};
+use crate::bearer::{Received, Transmission};
+use crate::discard::{Discard, DiscardCounts};
+use crate::foundation::{ConfigurationServer, Product, describe};
+use crate::keys::{Keys, MessageKey};
+use crate::lower_transport::{
+    MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
+};
+use crate::network::{NetworkLayer, Relay};
+use crate::upper_transport::Destination;
+
+/// Sources that a node protects against replay: the CRPL of its composition data.
+const REPLAY_LIST: u16 = 256;
+
+/// Messages that may wait in a node: for their random delay, or for another to the same destination.
+const MAX_WAITING: usize = 256;
+
+/// What provisioning gives a node (MshPRT §5.4.2.5).
+#[derive(Clone, Debug)]
+pub struct Provisioned {
+    /// NetKey.
+    pub net_key: NetKey,
+    /// Its index.
+    pub net_key_index: NetKeyIndex,
+    /// IV Index.
+    pub iv_index: IvIndex,
+    /// The address of the primary element; the others follow.
+    pub address: UnicastAddress,
+    /// The device key.
+    pub dev_key: DevKey,
+}
+
+/// What a node is, beyond what provisioning gives it.
+#[derive(Debug)]
+pub struct NodeConfig {
+    /// Who made it.
+    pub product: Product,
+    /// Its elements, the primary one first; the node itself adds the Configuration Server to that.
+    pub elements: Vec<Element>,
+    /// Network Transmit.
+    pub network_transmit: Transmit,
+    /// Relay and Relay Retransmit.
+    pub relay: Relay,
+    /// Default TTL.
+    pub default_ttl: Ttl,
+    /// What its random delays come from.
+    pub seed: [u8; 32],
+}
+
+/// An access message that the host has a model send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutgoingMessage {
+    /// The element that sends it.
+    pub element: u8,
+    /// Whom it is for.
+    pub destination: Destination,
+    /// The key that secures it.
+    pub key: MessageKey,
+    /// The TTL; `None`: the Default TTL.
+    pub ttl: Option<Ttl>,
+    /// Opcode and parameters, at most 380 octets.
+    pub payload: Vec<u8>,
+    /// Whether it is sent in segments, and so acknowledged, even if it is short enough not to be.
+    pub segmented: bool,
+}
+
+/// What the host can ask of a node.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// Sends a message. Its end is told by [`Event::Sent`].
+    Send(OutgoingMessage),
+    /// Adds the device key of another node, so that its Configuration Server can be talked to.
+    AddDeviceKey {
+        /// Its primary element.
+        address: UnicastAddress,
+        /// How many elements it has.
+        elements: u8,
+        /// Its device key.
+        key: DevKey,
+    },
+    /// Has the node's own Configuration Server carry out a request, as if a Configuration Client had sent it.
+    Configure(ConfigMessage),
+}
+
+/// What came of a [`Command`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// The message is on its way under this id.
+    Sending(MessageId),
+    /// The Configuration Server's answer.
+    Configured(ConfigMessage),
+}
+
+/// Why a command cannot be carried out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CommandError {
+    /// The node has no such element.
+    #[error("this node has no element {0}")]
+    UnknownElement(u8),
+    /// The node has no such key, or the destination cannot be reached under it.
+    #[error("this node does not have the key that the message is to be secured with")]
+    UnknownKey,
+    /// The message is too long.
+    #[error("an access message has 1 to 380 octets")]
+    Length,
+    /// Too many messages wait already.
+    #[error("too many messages wait to be sent; try again when some have been")]
+    Busy,
+    /// No sequence number is left.
+    #[error("every sequence number of this IV Index has been used; the network needs an IV Update")]
+    SequenceExhausted,
+    /// A Configuration Server does not get such messages.
+    #[error("a Configuration Server does not get such messages")]
+    NotARequest,
+    /// The node has left the network.
+    #[error("this node was reset and belongs to no network")]
+    Reset,
+}
+
+/// What a node tells its host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A message reached a client model.
+    Message(ReceivedMessage),
+    /// The state of a server model changed.
+    Changed {
+        /// The model's element.
+        element: u8,
+        /// The model.
+        model: ModelId,
+    },
+    /// The sending of a message has ended: an unsegmented one was handed to the bearer, a segmented one
+    /// acknowledged, if its destination does that.
+    Sent {
+        /// Which.
+        id: MessageId,
+        /// How.
+        result: Result<(), SendError>,
+    },
+    /// A Configuration Client has taken the node out of the network; it must be provisioned anew.
+    Reset,
+}
+
+/// Why a message was not sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SendError {
+    /// Its segments did not arrive.
+    #[error(transparent)]
+    Segmented(#[from] SegmentedError),
+    /// Its key went away while it waited.
+    #[error("the key was deleted while the message waited")]
+    UnknownKey,
+    /// No sequence number is left.
+    #[error("every sequence number of this IV Index has been used; the network needs an IV Update")]
+    SequenceExhausted,
+    /// Too many segmented messages wait for the same destination.
+    #[error("too many messages wait for that destination")]
+    Busy,
+}
+
+/// What a node has to do later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    /// Send the waiting message with this number.
+    Waiting(u64),
+    /// Publish the state of a model.
+    PublishPeriod(u8, ModelId),
+    /// Repeat the last publication of a model.
+    PublishRetransmit(u8, ModelId),
+}
+
+/// A node of a mesh network, without its bearers.
+#[derive(Debug)]
+pub struct Node {
+    address: UnicastAddress,
+    composition: CompositionData,
+    default_ttl: Ttl,
+    keys: Keys,
+    network: NetworkLayer,
+    replay_list: ReplayList,
+    segmenter: Segmenter,
+    reassembler: Reassembler,
+    elements: Elements,
+    publications: publish::Publications,
+    timers: Timers<Timer>,
+    waiting: send::Waiting,
+    rng: ChaCha8Rng,
+    discards: DiscardCounts,
+    transmit: VecDeque<Transmission>,
+    events: VecDeque<Event>,
+    is_reset: bool,
+}
+
+impl Node {
+    /// A node of the network that it was provisioned into.
+    pub fn new(provisioned: Provisioned, config: NodeConfig) -> Self {
+        let Provisioned { net_key, net_key_index, iv_index, address, dev_key } = provisioned;
+        let mut elements = config.elements;
+        if elements.is_empty() {
+            elements.push(Element::new(0));
+        }
+        let primary = core::mem::take(&mut elements[0]);
+        elements[0] = primary.with(ModelId::CONFIGURATION_SERVER, Access::Foundation);
+        let elements = Elements::new(elements);
+        let composition = CompositionData {
+            company: config.product.company,
+            product: config.product.product,
+            version: config.product.version,
+            replay_list: REPLAY_LIST,
+            features: Features::RELAY,
+            elements: describe(&elements),
+        };
+        let element_count = u8::try_from(elements.len()).unwrap_or(u8::MAX);
+        Self {
+            address,
+            composition,
+            default_ttl: config.default_ttl,
+            keys: Keys::new(dev_key, net_key_index, net_key),
+            network: NetworkLayer::new(
+                address,
+                element_count,
+                iv_index,
+                config.network_transmit,
+                config.relay,
+            ),
+            replay_list: ReplayList::new(usize::from(REPLAY_LIST)),
+            segmenter: Segmenter::new(SarTransmitter::default()),
+            reassembler: Reassembler::new(SarReceiver::default()),
+            elements,
+            publications: publish::Publications::default(),
+            timers: Timers::new(),
+            waiting: send::Waiting::default(),
+            rng: ChaCha8Rng::from_seed(config.seed),
+            discards: DiscardCounts::default(),
+            transmit: VecDeque::new(),
+            events: VecDeque::new(),
+            is_reset: false,
+        }
+    }
+
+    /// The address of the primary element.
+    pub fn address(&self) -> UnicastAddress {
+        self.address
+    }
+
+    /// Composition Data page 0.
+    pub fn composition(&self) -> &CompositionData {
+        &self.composition
+    }
+
+    /// The TTL of what is sent without saying which.
+    pub fn default_ttl(&self) -> Ttl {
+        self.default_ttl
+    }
+
+    /// What was received and not passed on, by reason.
+    pub fn discards(&self) -> &DiscardCounts {
+        &self.discards
+    }
+
+    /// The server model of type `M` on an element, if there is one.
+    pub fn model<M: Model>(&self, element: u8) -> Option<&M> {
+        self.elements.models().filter(|(index, _)| *index == element).find_map(|(_, entry)| {
+            match &entry.access {
+                Access::Server(model) => (model.as_ref() as &dyn Any).downcast_ref(),
+                _ => None,
+            }
+        })
+    }
+
+    /// The AppKeys that a model is bound to.
+    pub fn bindings(&self, element: u8, model: ModelId) -> &[AppKeyIndex] {
+        self.elements.model(element, model).map_or(&[], |entry| &entry.bindings)
+    }
+
+    /// Takes what a bearer received.
+    pub fn handle_pdu(&mut self, now: Instant, received: &Received<'_>) {
+        if self.is_reset {
+            return;
+        }
+        if let Err(discard) = self.receive(now, received) {
+            self.discards.count(discard);
+        }
+        self.flush(now);
+    }
+
+    /// Carries out what the host asks for.
+    ///
+    /// # Errors
+    /// Says what is wrong with the command; the node is as it was.
+    pub fn handle_command(&mut self, now: Instant, command: Command) -> Result<Answer, CommandError> {
+        if self.is_reset {
+            return Err(CommandError::Reset);
+        }
+        let answer = match command {
+            Command::Send(message) => self.send(now, message).map(Answer::Sending),
+            Command::AddDeviceKey { address, elements, key } => {
+                self.keys.add_remote_device(address, elements, key);
+                Ok(Answer::Done)
+            }
+            Command::Configure(request) => {
+                let via = self.keys.subnets().first().map_or(NetKeyIndex::ZERO, |subnet| subnet.index);
+                self.configure(now, &request, via).map(Answer::Configured).ok_or(CommandError::NotARequest)
+            }
+        };
+        self.flush(now);
+        answer
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if self.is_reset {
+            return;
+        }
+        self.reassembler.handle_timeout(now);
+        self.segmenter.handle_timeout(now);
+        while let Some(timer) = self.timers.pop_expired(now) {
+            match timer {
+                Timer::Waiting(number) => self.send_waiting(now, number),
+                Timer::PublishPeriod(element, model) => self.publish_periodically(now, element, model),
+                Timer::PublishRetransmit(element, model) => self.repeat_publication(now, element, model),
+            }
+        }
+        self.handle_model_timeouts(now);
+        self.flush(now);
+    }
+
+    /// When [`Node::handle_timeout`] is next due. May change with every call that takes `&mut self`.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let models = self.elements.models().filter_map(|(_, entry)| match &entry.access {
+            Access::Server(model) => model.poll_timeout(),
+            _ => None,
+        });
+        let layers = [self.timers.next(), self.segmenter.poll_timeout(), self.reassembler.poll_timeout()];
+        layers.into_iter().flatten().chain(models).min()
+    }
+
+    /// The next advertisement to be sent.
+    pub fn poll_transmit(&mut self) -> Option<Transmission> {
+        self.transmit.pop_front()
+    }
+
+    /// The next thing that the host should know.
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Runs the Configuration Server, and follows up on what it changed.
+    fn configure(
+        &mut self,
+        now: Instant,
+        request: &ConfigMessage,
+        via: NetKeyIndex,
+    ) -> Option<ConfigMessage> {
+        let mut server = ConfigurationServer {
+            keys: &mut self.keys,
+            elements: &mut self.elements,
+            network: &mut self.network,
+            default_ttl: &mut self.default_ttl,
+            composition: &self.composition,
+        };
+        let answer = server.handle(request, via)?;
+        self.restart_publications(now, request);
+        Some(answer)
+    }
+
+    /// A duration from `min` to `max`, in steps of a millisecond.
+    fn random_ms(&mut self, min: u32, max: u32) -> Duration {
+        // The remainder's bias over a span of 480 is below one in eight million.
+        Duration::from_millis(u64::from(min + self.rng.next_u32() % (max - min + 1)))
+    }
+
+    fn discard(&mut self, discard: Discard) {
+        self.discards.count(discard);
+    }
+}

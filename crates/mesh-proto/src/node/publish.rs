@@ -1,0 +1,104 @@
+//! Model publication (MshPRT §3.7.6.1, §4.2.3): on change, periodically, and repeated.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use clock::Instant;
+use mesh_wire::ModelId;
+use mesh_wire::foundation::{ConfigMessage, Publication, PublishDestination};
+
+use super::{Node, OutgoingMessage, Timer};
+use crate::access::Access;
+use crate::keys::MessageKey;
+use crate::upper_transport::Destination;
+
+/// What was published last and is still to be repeated.
+pub(super) type Publications = BTreeMap<(u8, ModelId), Repetition>;
+
+#[derive(Clone, Debug)]
+pub(super) struct Repetition {
+    payload: Vec<u8>,
+    left: u8,
+}
+
+impl Node {
+    /// Publishes `payload`, if the model has a publication. Repetitions of what it published before end.
+    pub(super) fn publish(&mut self, now: Instant, element: u8, model: ModelId, payload: Vec<u8>) {
+        let Some(publication) = self.publication(element, model) else {
+            return;
+        };
+        let retransmit = publication.retransmit;
+        self.send_publication(now, element, &publication, payload.clone());
+        self.publications.insert((element, model), Repetition { payload, left: retransmit.count() });
+        if retransmit.count() > 0 {
+            self.timers.set(Timer::PublishRetransmit(element, model), now + retransmit.interval());
+        } else {
+            self.timers.cancel(&Timer::PublishRetransmit(element, model));
+        }
+    }
+
+    pub(super) fn repeat_publication(&mut self, now: Instant, element: u8, model: ModelId) {
+        let Some(publication) = self.publication(element, model) else {
+            return;
+        };
+        let Some(repetition) = self.publications.get_mut(&(element, model)) else {
+            return;
+        };
+        let Some(left) = repetition.left.checked_sub(1) else {
+            return;
+        };
+        repetition.left = left;
+        let payload = repetition.payload.clone();
+        if left > 0 {
+            self.timers
+                .set(Timer::PublishRetransmit(element, model), now + publication.retransmit.interval());
+        }
+        self.send_publication(now, element, &publication, payload);
+    }
+
+    pub(super) fn publish_periodically(&mut self, now: Instant, element: u8, model: ModelId) {
+        let Some(period) = self.publication(element, model).and_then(|x| x.period.duration()) else {
+            return;
+        };
+        self.timers.set(Timer::PublishPeriod(element, model), now + period);
+        let status = self.elements.model(element, model).and_then(|entry| match &entry.access {
+            Access::Server(model) => model.status(now),
+            _ => None,
+        });
+        if let Some(payload) = status {
+            self.publish(now, element, model, payload);
+        }
+    }
+
+    /// Starts or ends what a Configuration Client changed about a publication.
+    pub(super) fn restart_publications(&mut self, now: Instant, request: &ConfigMessage) {
+        if let ConfigMessage::ModelPublicationSet { model, .. } = request
+            && let Some(element) = self.network.own_element(model.element)
+        {
+            self.timers.cancel(&Timer::PublishPeriod(element, model.model));
+            self.timers.cancel(&Timer::PublishRetransmit(element, model.model));
+            self.publications.remove(&(element, model.model));
+            if let Some(period) = self.publication(element, model.model).and_then(|x| x.period.duration()) {
+                self.timers.set(Timer::PublishPeriod(element, model.model), now + period);
+            }
+        }
+    }
+
+    fn publication(&self, element: u8, model: ModelId) -> Option<Publication> {
+        self.elements.model(element, model)?.publication
+    }
+
+    fn send_publication(&mut self, now: Instant, element: u8, publication: &Publication, payload: Vec<u8>) {
+        let destination = match publication.destination {
+            PublishDestination::Address(address) => Destination::Address(address),
+            PublishDestination::Label(label) => Destination::Label(label),
+        };
+        let key = MessageKey::App(publication.app_key_index);
+        let Some(subnet) = self.keys.application(publication.app_key_index).map(|x| x.net_key_index) else {
+            return;
+        };
+        let message =
+            OutgoingMessage { element, destination, key, ttl: publication.ttl, payload, segmented: false };
+        self.wait(now, subnet, message);
+    }
+}
