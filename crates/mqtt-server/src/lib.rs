@@ -1,1 +1,30 @@
-//! Listeners, shards on threads, and the embedding API of the broker.
+//! The broker as a server: listeners, shards on threads, and an API for programs that embed it.
+//!
+//! Each shard is a thread with a single-threaded runtime. A connection is accepted, its CONNECT is read, and it
+//! moves to the shard that its session belongs to. The driver carries bytes and time; all that is decided is
+//! decided in `mqtt-broker`.
+//!
+//! Not for: the rules of MQTT (`mqtt-wire`, `mqtt-proto`, `mqtt-broker`), or TLS, WebSocket and QUIC, which do
+//! not exist yet.
+//!
+//! ```
+//! use mqtt_server::{Config, ListenerConfig, Server};
+//!
+//! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+//! let listener = ListenerConfig::new("default", "127.0.0.1:0".parse().unwrap());
+//! let server = Server::start(Config { listeners: vec![listener], ..Config::default() }).await.unwrap();
+//! assert_ne!(server.local_addresses()[0].port(), 0);
+//! server.shutdown().await;
+//! # });
+//! ```
+#![forbid(unsafe_code)]
+
+mod config;
+mod driver;
+mod handshake;
+mod link;
+mod server;
+
+pub use config::{Config, ListenerConfig};
+pub use mqtt_broker::{Limits, Stats};
+pub use server::{Server, StartError};

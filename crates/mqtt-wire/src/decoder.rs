@@ -45,7 +45,7 @@ impl Decoder {
         }
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         if input.len() < size {
-            input.reserve(size - input.len());
+            // No room is made for what has only been announced: a stranger could announce much.
             return Ok(None);
         }
         let mut frame = input.split_to(size).freeze();

@@ -1,0 +1,160 @@
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+
+use mqtt_wire::{TopicFilter, TopicName};
+
+use crate::stable_hash;
+use crate::subscriptions::SubscriptionTree;
+
+/// A shard, by its number.
+pub type ShardId = usize;
+
+/// A set of shards.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSet(u64);
+
+impl ShardSet {
+    /// Most shards that a broker can have.
+    pub const MAX: usize = 64;
+
+    /// Adds a shard.
+    pub fn insert(&mut self, shard: ShardId) {
+        self.0 |= 1 << shard;
+    }
+
+    /// Whether a shard is in it.
+    pub fn contains(self, shard: ShardId) -> bool {
+        self.0 >> shard & 1 == 1
+    }
+
+    /// Its shards.
+    pub fn iter(self) -> impl Iterator<Item = ShardId> {
+        (0..Self::MAX).filter(move |&shard| self.contains(shard))
+    }
+}
+
+/// Stripes of the table, by the first level of topics.
+const STRIPES: usize = 64;
+
+/// Which shards have a subscriber of which topic filter.
+///
+/// It is changed only when a shard's first subscriber of a filter comes or its last one goes. Each stripe has a
+/// generation that every change raises, so that a shard can keep what it looked up and see at the price of two
+/// atomic reads that it still holds.
+#[derive(Debug)]
+pub struct RouteTable {
+    /// By the hash of the first level; the last stripe holds the filters that begin with a wildcard.
+    stripes: Vec<Stripe>,
+}
+
+#[derive(Debug, Default)]
+struct Stripe {
+    generation: AtomicU64,
+    tree: RwLock<SubscriptionTree<ShardId, ()>>,
+}
+
+/// How new a looked-up set is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Generation(u64, u64);
+
+impl Default for RouteTable {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl RouteTable {
+    /// A table without routes.
+    pub fn new() -> Self {
+        Self { stripes: (0..=STRIPES).map(|_| Stripe::default()).collect() }
+    }
+
+    /// Has messages of topics that match `filter` go to `shard`. From when this returns, every later look-up
+    /// finds it.
+    pub fn insert(&self, filter: &TopicFilter, shard: ShardId) {
+        let stripe = self.stripe_of_filter(filter);
+        let mut tree = stripe.tree.write().unwrap_or_else(PoisonError::into_inner);
+        tree.insert(filter, shard, ());
+        stripe.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Ends that.
+    pub fn remove(&self, filter: &TopicFilter, shard: ShardId) {
+        let stripe = self.stripe_of_filter(filter);
+        let mut tree = stripe.tree.write().unwrap_or_else(PoisonError::into_inner);
+        tree.remove(filter, &shard);
+        stripe.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// The shards that `topic` interests.
+    pub fn lookup(&self, topic: &TopicName) -> (ShardSet, Generation) {
+        // Taken first: a change that comes in between makes the answer look older than it is, never newer.
+        let generation = self.generation(topic);
+        let mut shards = ShardSet::default();
+        for stripe in self.stripes_of_topic(topic) {
+            let tree = stripe.tree.read().unwrap_or_else(PoisonError::into_inner);
+            tree.for_each_match(topic, |&shard, ()| shards.insert(shard));
+        }
+        (shards, generation)
+    }
+
+    /// How new a look-up of `topic` would be.
+    pub fn generation(&self, topic: &TopicName) -> Generation {
+        let [own, wild] =
+            self.stripes_of_topic(topic).map(|stripe| stripe.generation.load(Ordering::Acquire));
+        Generation(own, wild)
+    }
+
+    fn stripes_of_topic(&self, topic: &TopicName) -> [&Stripe; 2] {
+        [self.stripe(topic.levels().next()), &self.stripes[STRIPES]]
+    }
+
+    fn stripe_of_filter(&self, filter: &TopicFilter) -> &Stripe {
+        match filter.levels().next() {
+            Some(b"+" | b"#") => &self.stripes[STRIPES],
+            level => self.stripe(level),
+        }
+    }
+
+    fn stripe(&self, first_level: Option<&[u8]>) -> &Stripe {
+        let hash = stable_hash(first_level.unwrap_or_default()) % STRIPES as u64;
+        &self.stripes[usize::try_from(hash).unwrap_or(0)]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filter(text: &str) -> TopicFilter {
+        TopicFilter::new(text).unwrap()
+    }
+
+    #[test]
+    fn a_topic_goes_to_the_shards_with_a_matching_filter_only() {
+        let routes = RouteTable::new();
+        for (text, shard) in [("a/b", 0), ("a/+", 1), ("+/b", 2), ("#", 3), ("c/#", 4)] {
+            routes.insert(&filter(text), shard);
+        }
+        let shards =
+            |topic: &str| routes.lookup(&TopicName::new(topic).unwrap()).0.iter().collect::<Vec<_>>();
+        assert_eq!(shards("a/b"), [0, 1, 2, 3]);
+        assert_eq!(shards("c"), [3, 4]);
+        assert_eq!(shards("$SYS/x"), []);
+        routes.remove(&filter("#"), 3);
+        assert_eq!(shards("c"), [4]);
+    }
+
+    #[test]
+    fn a_change_that_may_matter_raises_the_generation() {
+        let routes = RouteTable::new();
+        let topic = TopicName::new("a/b").unwrap();
+        let before = routes.lookup(&topic).1;
+        assert_eq!(routes.generation(&topic), before);
+        routes.insert(&filter("a/+"), 0);
+        let after = routes.generation(&topic);
+        assert_ne!(after, before);
+        routes.insert(&filter("+/x"), 0);
+        assert_ne!(routes.generation(&topic), after);
+    }
+}

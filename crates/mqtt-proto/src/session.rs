@@ -1,0 +1,232 @@
+//! Messages of QoS 1 and 2 on their way (MQTT 5.0 §4.3, §4.4, §4.9).
+
+use std::collections::{BTreeSet, VecDeque};
+use std::num::NonZeroU16;
+
+use mqtt_wire::{PacketId, QoS, ReasonCode};
+
+/// An acknowledgment for a packet identifier that is not in use, or not in that state (0x92).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no message with this packet identifier waits for this")]
+pub struct UnknownPacketId;
+
+/// What has to be sent again when a session goes on over a new connection (§4.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Resend<'a, M> {
+    /// The PUBLISH, with DUP.
+    Publish(PacketId, &'a M),
+    /// The PUBREL.
+    PubRel(PacketId),
+}
+
+/// Which acknowledgment a message waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::enum_variant_names, reason = "the packets' names")]
+enum State {
+    PubAck,
+    PubRec,
+    PubComp,
+}
+
+/// Messages that were sent and not acknowledged, in the order in which they were sent.
+#[derive(Clone, Debug)]
+pub struct Outbound<M> {
+    /// `None` once only the packet identifier is needed.
+    inflight: VecDeque<(PacketId, State, Option<M>)>,
+    next: PacketId,
+    last: PacketId,
+    window: u16,
+}
+
+impl<M> Outbound<M> {
+    /// At most `window` messages at a time: the receiver's Receive Maximum, or less (§4.9).
+    pub fn new(window: u16) -> Self {
+        let last = PacketId(NonZeroU16::MAX);
+        Self { inflight: VecDeque::new(), next: PacketId::ONE, last, window }
+    }
+
+    /// The same, with packet identifiers up to `last` only: a client needs others for SUBSCRIBE.
+    pub fn with_ids_up_to(window: u16, last: PacketId) -> Self {
+        Self { last, ..Self::new(window) }
+    }
+
+    /// Changes the window, for a new connection.
+    pub fn set_window(&mut self, window: u16) {
+        self.window = window;
+    }
+
+    /// Whether another message may be sent.
+    pub fn has_room(&self) -> bool {
+        self.inflight.len() < usize::from(self.window)
+    }
+
+    /// Whether nothing waits for an acknowledgment.
+    pub fn is_empty(&self) -> bool {
+        self.inflight.is_empty()
+    }
+
+    /// How many messages wait for an acknowledgment.
+    pub fn len(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// Takes a packet identifier for a message that is now sent; `None` without room.
+    pub fn send(&mut self, message: M, qos: QoS) -> Option<PacketId> {
+        if !self.has_room() {
+            return None;
+        }
+        let state = if qos == QoS::ExactlyOnce { State::PubRec } else { State::PubAck };
+        let id = self.free_id()?;
+        self.inflight.push_back((id, state, Some(message)));
+        Some(id)
+    }
+
+    /// PUBACK: the message, which has arrived.
+    pub fn handle_puback(&mut self, id: PacketId) -> Result<Option<M>, UnknownPacketId> {
+        self.take(id, State::PubAck)
+    }
+
+    /// PUBREC: whether it is to be followed by PUBREL, which it is unless the receiver refused the message
+    /// (§4.3.3).
+    pub fn handle_pubrec(&mut self, id: PacketId, reason: ReasonCode) -> Result<bool, UnknownPacketId> {
+        if reason.is_error() {
+            return self.take(id, State::PubRec).map(|_| false);
+        }
+        let found = self.inflight.iter_mut().find(|(used, ..)| *used == id).ok_or(UnknownPacketId)?;
+        match found.1 {
+            State::PubRec => {
+                found.1 = State::PubComp;
+                found.2 = None;
+                Ok(true)
+            }
+            // A PUBREC that came twice: PUBREL is sent again.
+            State::PubComp => Ok(true),
+            State::PubAck => Err(UnknownPacketId),
+        }
+    }
+
+    /// PUBCOMP: the exchange is over.
+    pub fn handle_pubcomp(&mut self, id: PacketId) -> Result<(), UnknownPacketId> {
+        self.take(id, State::PubComp).map(|_| ())
+    }
+
+    /// What has to be sent again, in its order.
+    pub fn resend(&self) -> impl Iterator<Item = Resend<'_, M>> {
+        self.inflight.iter().map(|(id, _, message)| match message {
+            Some(message) => Resend::Publish(*id, message),
+            None => Resend::PubRel(*id),
+        })
+    }
+
+    fn take(&mut self, id: PacketId, state: State) -> Result<Option<M>, UnknownPacketId> {
+        let index = self.inflight.iter().position(|(used, at, _)| *used == id && *at == state);
+        let (.., message) = index.and_then(|index| self.inflight.remove(index)).ok_or(UnknownPacketId)?;
+        Ok(message)
+    }
+
+    fn free_id(&mut self) -> Option<PacketId> {
+        for _ in 0..=self.inflight.len() {
+            let id = self.next;
+            self.next =
+                id.0.checked_add(1).map(PacketId).filter(|&next| next <= self.last).unwrap_or(PacketId::ONE);
+            if !self.inflight.iter().any(|(used, ..)| *used == id) {
+                return Some(id);
+            }
+        }
+        None
+    }
+}
+
+/// What to do with a PUBLISH of QoS 2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Receipt {
+    /// It is new: take the message, and answer PUBREC.
+    New,
+    /// It was received before and not released: answer PUBREC only.
+    Repeated,
+    /// More messages wait for their PUBREL than allowed (Receive Maximum exceeded).
+    Exceeded,
+}
+
+/// Messages of QoS 2 that were received and not released yet (§4.3.3, method B).
+#[derive(Clone, Debug, Default)]
+pub struct Inbound {
+    unreleased: BTreeSet<PacketId>,
+}
+
+impl Inbound {
+    /// PUBLISH of QoS 2.
+    pub fn handle_publish(&mut self, id: PacketId, limit: usize) -> Receipt {
+        if self.unreleased.contains(&id) {
+            return Receipt::Repeated;
+        }
+        if self.unreleased.len() >= limit {
+            return Receipt::Exceeded;
+        }
+        self.unreleased.insert(id);
+        Receipt::New
+    }
+
+    /// PUBREL: whether the message was there to be released.
+    pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
+        self.unreleased.remove(&id)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(id: u16) -> PacketId {
+        PacketId::new(id).unwrap()
+    }
+
+    #[test]
+    fn the_window_is_kept_and_identifiers_in_use_are_not_given_again() {
+        let mut outbound = Outbound::new(2);
+        assert_eq!(outbound.send('a', QoS::AtLeastOnce), Some(id(1)));
+        assert_eq!(outbound.send('b', QoS::ExactlyOnce), Some(id(2)));
+        assert_eq!(outbound.send('c', QoS::AtLeastOnce), None);
+        assert_eq!(outbound.handle_puback(id(2)), Err(UnknownPacketId), "PUBACK answers QoS 1 only");
+        assert_eq!(outbound.handle_puback(id(1)), Ok(Some('a')));
+        outbound.next = id(u16::MAX);
+        assert_eq!(outbound.send('c', QoS::AtLeastOnce), Some(id(u16::MAX)));
+        assert_eq!(outbound.handle_puback(id(u16::MAX)), Ok(Some('c')));
+        outbound.next = id(2);
+        assert_eq!(outbound.send('d', QoS::AtLeastOnce), Some(id(3)), "2 is in use, and 0 is none");
+    }
+
+    #[test]
+    fn a_refused_message_of_qos_2_is_over() {
+        let mut outbound = Outbound::new(9);
+        let used = outbound.send('a', QoS::ExactlyOnce).unwrap();
+        assert_eq!(outbound.handle_pubrec(used, ReasonCode::NotAuthorized), Ok(false));
+        assert!(outbound.is_empty());
+        assert_eq!(outbound.handle_pubrec(used, ReasonCode::Success), Err(UnknownPacketId));
+    }
+
+    #[test]
+    fn what_is_sent_again_keeps_its_order() {
+        let mut outbound = Outbound::new(9);
+        let ids: Vec<_> =
+            ['a', 'b', 'c'].into_iter().filter_map(|m| outbound.send(m, QoS::ExactlyOnce)).collect();
+        outbound.handle_pubrec(ids[1], ReasonCode::Success).unwrap();
+        let again: Vec<_> = outbound.resend().collect();
+        assert_eq!(
+            again,
+            [Resend::Publish(ids[0], &'a'), Resend::PubRel(ids[1]), Resend::Publish(ids[2], &'c')]
+        );
+        assert_eq!(outbound.handle_pubrec(ids[1], ReasonCode::Success), Ok(true), "PUBREC may come again");
+    }
+
+    #[test]
+    fn a_message_of_qos_2_is_taken_once() {
+        let mut inbound = Inbound::default();
+        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::New);
+        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::Repeated);
+        assert_eq!(inbound.handle_publish(id(8), 1), Receipt::Exceeded);
+        assert!(inbound.handle_pubrel(id(7)));
+        assert!(!inbound.handle_pubrel(id(7)));
+        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::New);
+    }
+}

@@ -1,0 +1,261 @@
+//! A shard on its thread. Carries bytes and time, and decides nothing.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use clock::Instant;
+use mqtt_broker::{ConnectionId, PeerMessage, Shard, Shared, Stats};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::task::LocalSet;
+
+use crate::handshake::Handoff;
+use crate::link::{Reader, Writer};
+
+/// How long connections may take to get their last bytes when the server stops.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// The time line of a server: microseconds since its start.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    origin: std::time::Instant,
+}
+
+/// What a shard's thread is told.
+#[derive(Debug)]
+pub(crate) enum Control {
+    Connection(Box<Handoff>),
+    Stats(oneshot::Sender<Stats>),
+}
+
+/// What a shard's thread is made of.
+pub(crate) struct ShardThread {
+    pub(crate) id: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) clock: Clock,
+    /// For Client Identifiers that nobody can guess.
+    pub(crate) random: u64,
+    pub(crate) control: mpsc::Receiver<Control>,
+    pub(crate) inbox: mpsc::Receiver<Vec<PeerMessage>>,
+    pub(crate) peers: Vec<mpsc::Sender<Vec<PeerMessage>>>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+struct Driver {
+    shard: RefCell<Shard>,
+    clock: Clock,
+    random: u64,
+    writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
+    /// When the timer task is going to wake up.
+    wakes_at: Cell<Option<Instant>>,
+    timer: Notify,
+    outgoing: Notify,
+    relieved: Notify,
+    all_closed: Notify,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self { origin: std::time::Instant::now() }
+    }
+
+    pub(crate) fn now(self) -> Instant {
+        Instant::from_micros(u64::try_from(self.origin.elapsed().as_micros()).unwrap_or(u64::MAX))
+    }
+
+    fn at(self, instant: Instant) -> tokio::time::Instant {
+        (self.origin + (instant - Instant::ORIGIN)).into()
+    }
+}
+
+impl ShardThread {
+    /// Runs the shard until it is stopped.
+    pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
+        let Self { id, shared, clock, random, control, inbox, peers, stop } = self;
+        let driver = Rc::new(Driver {
+            shard: RefCell::new(Shard::new(id, shared)),
+            clock,
+            random,
+            writers: RefCell::default(),
+            wakes_at: Cell::new(None),
+            timer: Notify::new(),
+            outgoing: Notify::new(),
+            relieved: Notify::new(),
+            all_closed: Notify::new(),
+        });
+        LocalSet::new().block_on(runtime, driver.run(control, inbox, peers, stop));
+    }
+}
+
+impl Driver {
+    async fn run(
+        self: Rc<Self>,
+        mut control: mpsc::Receiver<Control>,
+        mut inbox: mpsc::Receiver<Vec<PeerMessage>>,
+        peers: Vec<mpsc::Sender<Vec<PeerMessage>>>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        tokio::task::spawn_local(Rc::clone(&self).run_timers());
+        tokio::task::spawn_local(Rc::clone(&self).send_to_peers(peers));
+        loop {
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|&stop| stop) => break,
+                Some(batch) = inbox.recv() => self.with(|shard, now| shard.handle_peer(now, batch)),
+                Some(control) = control.recv() => match control {
+                    Control::Connection(handoff) => self.open(*handoff),
+                    // Whoever asked may have gone.
+                    Control::Stats(answer) => _ = answer.send(self.shard.borrow().stats()),
+                },
+            }
+        }
+        self.with(Shard::shutdown);
+        let closed = async {
+            while !self.writers.borrow().is_empty() {
+                self.all_closed.notified().await;
+            }
+        };
+        // Those that do not read in time lose their last bytes.
+        let _ = tokio::time::timeout(FAREWELL, closed).await;
+    }
+
+    /// Does something with the shard, and then what follows from it.
+    fn with<T>(&self, work: impl FnOnce(&mut Shard, Instant) -> T) -> T {
+        let mut shard = self.shard.borrow_mut();
+        let result = work(&mut shard, self.clock.now());
+        while let Some(id) = shard.poll_dirty() {
+            if let Some(writer) = self.writers.borrow().get(&id) {
+                writer.notify_one();
+            }
+        }
+        while let Some(ended) = shard.poll_ended() {
+            tracing::info!(client_id = %ended.client_id, reason = %ended.reason, "connection ended");
+        }
+        if shard.has_outgoing() {
+            self.outgoing.notify_one();
+        }
+        let next = shard.poll_timeout();
+        if next.is_some_and(|next| self.wakes_at.get().is_none_or(|wakes_at| next < wakes_at)) {
+            self.timer.notify_one();
+        }
+        result
+    }
+
+    async fn run_timers(self: Rc<Self>) {
+        loop {
+            let next = self.shard.borrow().poll_timeout();
+            self.wakes_at.set(next);
+            let due = async {
+                match next {
+                    Some(next) => tokio::time::sleep_until(self.clock.at(next)).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => self.with(Shard::handle_timeout),
+                () = self.timer.notified() => {}
+            }
+        }
+    }
+
+    /// Hands other shards what is for them. While a peer's inbox is full this waits, and publishers with it;
+    /// every shard empties its inbox without waiting for anybody.
+    async fn send_to_peers(self: Rc<Self>, peers: Vec<mpsc::Sender<Vec<PeerMessage>>>) {
+        loop {
+            self.outgoing.notified().await;
+            loop {
+                let next = self.shard.borrow_mut().poll_peer();
+                let Some((peer, batch)) = next else { break };
+                // A peer that is gone has stopped, as this shard is about to.
+                let _ = peers[peer].send(batch).await;
+            }
+            self.relieved.notify_waiters();
+        }
+    }
+
+    fn open(self: &Rc<Self>, handoff: Handoff) {
+        let Handoff { link, mut connect, decoder, input, needs_client_id } = handoff;
+        let Ok(link) = link.attach() else { return };
+        let (reader, mut writer) = link.split();
+        let client_id = connect.client_id.clone();
+        let result = self.with(|shard, now| {
+            if needs_client_id {
+                connect.client_id = shard.assign_client_id(self.random);
+                shard.handle_connect_assigned(now, connect, decoder)
+            } else {
+                shard.handle_connect(now, connect, decoder)
+            }
+        });
+        match result {
+            Ok(id) => {
+                let notify = Rc::new(Notify::new());
+                self.writers.borrow_mut().insert(id, Rc::clone(&notify));
+                // Its first output was ready before its writer.
+                notify.notify_one();
+                tokio::task::spawn_local(Rc::clone(self).serve(id, reader, writer, notify, input));
+            }
+            Err((error, refusal)) => {
+                tracing::info!(%client_id, reason = %error, "connection refused");
+                tokio::task::spawn_local(async move {
+                    let _ = writer.write_all(&refusal).await;
+                    let _ = writer.shutdown().await;
+                });
+            }
+        }
+    }
+
+    /// Serves a connection until either side ends it.
+    async fn serve(
+        self: Rc<Self>,
+        id: ConnectionId,
+        reader: Reader,
+        writer: Writer,
+        notify: Rc<Notify>,
+        input: BytesMut,
+    ) {
+        tokio::select! {
+            () = self.read(id, reader, input) => {}
+            () = self.write(id, writer, &notify) => {}
+        }
+        self.writers.borrow_mut().remove(&id);
+        self.with(|shard, now| shard.handle_closed(now, id));
+        if self.writers.borrow().is_empty() {
+            self.all_closed.notify_one();
+        }
+    }
+
+    async fn read(&self, id: ConnectionId, mut reader: Reader, mut input: BytesMut) {
+        loop {
+            self.with(|shard, now| shard.handle_bytes(now, id, &mut input));
+            if input.is_empty() {
+                input = BytesMut::new();
+            }
+            while self.shard.borrow().is_congested() {
+                self.relieved.notified().await;
+            }
+            match reader.read(&mut input).await {
+                Ok(0) | Err(_) => return,
+                Ok(_) => {}
+            }
+        }
+    }
+
+    async fn write(&self, id: ConnectionId, mut writer: Writer, notify: &Notify) {
+        loop {
+            notify.notified().await;
+            let output = self.shard.borrow_mut().take_output(id);
+            let Some(output) = output else { break };
+            if writer.write_all(&output.bytes).await.is_err() {
+                break;
+            }
+            if output.close {
+                // The other side may be gone already.
+                let _ = writer.shutdown().await;
+                break;
+            }
+        }
+    }
+}
