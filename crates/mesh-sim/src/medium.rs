@@ -1,0 +1,395 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, VecDeque};
+use std::time::Duration;
+
+use clock::Instant;
+use mesh_proto::bearer::Transmission;
+use mesh_wire::bearer::AdType;
+use mesh_wire::network::Octets;
+use rand_chacha::ChaCha8Rng;
+use rand_core::{Rng as _, SeedableRng as _};
+
+use crate::config::{AdvertiserTiming, MediumConfig, Position};
+
+/// A station, by its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct StationId(pub usize);
+
+/// The advertising channels: 37, 38 and 39.
+const CHANNELS: u8 = 3;
+
+/// A PDU on one channel: preamble, access address, header, AdvA and CRC around the AD structure, which is length,
+/// type and data; 8 µs an octet (Core specification, Vol 6, Part B, §2.1).
+fn airtime(data: usize) -> Duration {
+    let octets = 1 + 4 + 2 + 6 + 2 + data + 3;
+    Duration::from_micros(u64::try_from(octets).unwrap_or(0) * 8)
+}
+
+/// What a station heard.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reception {
+    /// Who heard it.
+    pub to: StationId,
+    /// Who sent it.
+    pub from: StationId,
+    /// What it carries.
+    pub ad_type: AdType,
+    /// What follows the AD type.
+    pub data: Octets,
+    /// How strong it was, in dBm.
+    pub rssi: i8,
+}
+
+/// What became of the single receptions of a link: one for each advertising event (the same PDU on three
+/// channels) and each station in range.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkCounts {
+    /// Advertising events.
+    pub events: u64,
+    /// Events of which the station heard a PDU.
+    pub heard: u64,
+    /// Events that were lost to interference or as too weak.
+    pub faded: u64,
+    /// Events that were lost to others who sent at the same time.
+    pub collided: u64,
+    /// Events in which the station itself was sending.
+    pub deaf: u64,
+    /// Events whose channel the station left, or did not come to, in time.
+    pub missed: u64,
+}
+
+impl LinkCounts {
+    /// The share of single receptions that were lost.
+    pub fn loss(&self) -> f64 {
+        if self.events == 0 { 0.0 } else { 1.0 - self.heard as f64 / self.events as f64 }
+    }
+}
+
+#[derive(Debug)]
+struct Station {
+    position: Position,
+    rng: ChaCha8Rng,
+    queue: VecDeque<Pending>,
+    /// Where the free-running advertiser, and the scanner, began.
+    phase: Duration,
+    /// While it sends: its last advertising event and the one before.
+    sending: [(Instant, Instant); 2],
+    dropped: u64,
+    /// A cut radio neither sends nor hears.
+    is_cut: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Pending {
+    ad_type: AdType,
+    data: Octets,
+    left: u8,
+    interval: Duration,
+    at: Instant,
+}
+
+/// An advertising event on the air.
+#[derive(Clone, Debug)]
+struct Event {
+    from: StationId,
+    ad_type: AdType,
+    data: Octets,
+    start: Instant,
+    end: Instant,
+    airtime: Duration,
+}
+
+/// What an event became at a station.
+enum Fate {
+    Heard,
+    Faded,
+    Collided,
+    Deaf,
+    Missed,
+}
+
+/// The air between stations.
+#[derive(Debug)]
+pub struct Medium {
+    config: MediumConfig,
+    seed: u64,
+    stations: Vec<Station>,
+    /// When stations send next; entries that are out of date are passed over.
+    wakes: BinaryHeap<Reverse<(Instant, StationId)>>,
+    /// Events that have not ended, in the order of their starts, and those that may still overlap them.
+    on_air: VecDeque<Event>,
+    ends: BinaryHeap<Reverse<(Instant, StationId)>>,
+    receptions: VecDeque<Reception>,
+    started: VecDeque<(Instant, StationId, AdType, Octets)>,
+    counts: BTreeMap<(StationId, StationId), LinkCounts>,
+}
+
+impl Medium {
+    /// Air with these settings.
+    pub fn new(seed: u64, config: MediumConfig) -> Self {
+        Self {
+            config,
+            seed,
+            stations: Vec::new(),
+            wakes: BinaryHeap::new(),
+            on_air: VecDeque::new(),
+            ends: BinaryHeap::new(),
+            receptions: VecDeque::new(),
+            started: VecDeque::new(),
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Its settings.
+    pub fn config(&self) -> &MediumConfig {
+        &self.config
+    }
+
+    /// Adds a station. Its randomness comes from the seed and its own number, so that one more station does not
+    /// change the dice of the others.
+    pub fn add_station(&mut self, position: Position) -> StationId {
+        let id = StationId(self.stations.len());
+        let mut rng = ChaCha8Rng::seed_from_u64(self.seed);
+        rng.set_stream(id.0 as u64);
+        let phase = Duration::from_micros(rng.next_u64() % 100_000);
+        let never = (Instant::ORIGIN, Instant::ORIGIN);
+        let queue = VecDeque::new();
+        self.stations.push(Station {
+            position,
+            rng,
+            queue,
+            phase,
+            sending: [never; 2],
+            dropped: 0,
+            is_cut: false,
+        });
+        id
+    }
+
+    /// Cuts or mends a station's radio.
+    pub fn set_cut(&mut self, station: StationId, is_cut: bool) {
+        self.stations[station.0].is_cut = is_cut;
+    }
+
+    /// Has a station send.
+    pub fn transmit(&mut self, now: Instant, station: StationId, transmission: Transmission) {
+        let queue_limit = self.config.queue;
+        let at = self.next_event(station, now + transmission.delay);
+        let sender = &mut self.stations[station.0];
+        if sender.queue.len() >= queue_limit {
+            sender.dropped += 1;
+            return;
+        }
+        let Transmission { ad_type, data, count, interval, .. } = transmission;
+        sender.queue.push_back(Pending { ad_type, data, left: count, interval, at });
+        self.wakes.push(Reverse((at, station)));
+    }
+
+    /// PDUs that a station dropped because too many waited.
+    pub fn dropped(&self, station: StationId) -> u64 {
+        self.stations[station.0].dropped
+    }
+
+    /// What became of what was sent from one station to another, of all pairs in range.
+    pub fn counts(&self) -> &BTreeMap<(StationId, StationId), LinkCounts> {
+        &self.counts
+    }
+
+    /// How strong one station is at another, and the share that is lost when nobody else sends; `None`: out of
+    /// range.
+    pub fn link(&self, from: StationId, to: StationId) -> Option<(f64, f64)> {
+        let rssi = self.config.rssi_dbm(self.stations[from.0].position, self.stations[to.0].position);
+        Some((rssi, self.config.loss(rssi)?))
+    }
+
+    /// When [`Medium::handle_timeout`] is next due.
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
+        let end = self.ends.peek().map(|Reverse((at, _))| *at);
+        wake.into_iter().chain(end).min()
+    }
+
+    /// Does what happens at the next instant, which is not after `now`; ends come before beginnings.
+    pub fn handle_timeout(&mut self, now: Instant) {
+        if let Some(&Reverse((at, station))) = self.ends.peek()
+            && at <= now
+            && self.wakes.peek().is_none_or(|Reverse((wake, _))| at <= *wake)
+        {
+            self.ends.pop();
+            self.end(at, station);
+        } else if let Some(&Reverse((at, station))) = self.wakes.peek()
+            && at <= now
+        {
+            self.wakes.pop();
+            self.begin(at, station);
+        }
+    }
+
+    /// The next thing that was heard.
+    pub fn poll_reception(&mut self) -> Option<Reception> {
+        self.receptions.pop_front()
+    }
+
+    /// The next advertising event that began: when, whose, and what.
+    pub fn poll_started(&mut self) -> Option<(Instant, StationId, AdType, Octets)> {
+        self.started.pop_front()
+    }
+
+    /// When a station that wants to send at `wanted` does.
+    fn next_event(&mut self, station: StationId, wanted: Instant) -> Instant {
+        let (timing, most) = (self.config.timing, self.config.adv_delay_max);
+        let sender = &mut self.stations[station.0];
+        match timing {
+            AdvertiserTiming::AtOnce => wanted,
+            AdvertiserTiming::FreeRunning(interval) => {
+                let since = wanted.as_micros().saturating_sub(micros(sender.phase));
+                let periods = since.div_ceil(micros(interval).max(1));
+                let at = Instant::ORIGIN + sender.phase + Duration::from_micros(periods * micros(interval));
+                at + random(&mut sender.rng, most)
+            }
+        }
+    }
+
+    /// Begins an advertising event of what has waited longest for now.
+    fn begin(&mut self, now: Instant, id: StationId) {
+        let (gap, most) = (self.config.channel_gap, self.config.adv_delay_max);
+        let station = &mut self.stations[id.0];
+        if station.sending[0].1 > now {
+            // One antenna: what is due meanwhile waits.
+            let free = station.sending[0].1;
+            for pending in station.queue.iter_mut().filter(|pending| pending.at < free) {
+                pending.at = free;
+            }
+            self.wakes.push(Reverse((free, id)));
+            return;
+        }
+        let Some(index) = station.queue.iter().position(|pending| pending.at <= now) else { return };
+        let Some(mut pending) = station.queue.remove(index) else { return };
+        let airtime = airtime(pending.data.len());
+        let end = now + airtime * u32::from(CHANNELS) + gap * u32::from(CHANNELS - 1);
+        station.sending = [(now, end), station.sending[0]];
+        let (ad_type, data) = (pending.ad_type, pending.data.clone());
+        pending.left = pending.left.saturating_sub(1);
+        if pending.left > 0 {
+            pending.at = now + pending.interval + random(&mut station.rng, most);
+            self.wakes.push(Reverse((pending.at, id)));
+            station.queue.push_back(pending);
+        }
+        if station.is_cut {
+            return;
+        }
+        self.started.push_back((now, id, ad_type, data.clone()));
+        self.on_air.push_back(Event { from: id, ad_type, data, start: now, end, airtime });
+        self.ends.push(Reverse((end, id)));
+    }
+
+    /// Ends an advertising event: whoever heard it has it now.
+    fn end(&mut self, now: Instant, from: StationId) {
+        let Some(event) = self.on_air.iter().find(|event| event.from == from && event.end == now).cloned()
+        else {
+            return;
+        };
+        for to in (0..self.stations.len()).map(StationId) {
+            let Some((rssi, loss)) = self.link(from, to).filter(|_| to != from) else { continue };
+            if self.stations[to.0].is_cut {
+                continue;
+            }
+            let fate = self.fate(&event, to, rssi, loss);
+            let counts = self.counts.entry((from, to)).or_default();
+            counts.events += 1;
+            match fate {
+                Fate::Heard => counts.heard += 1,
+                Fate::Faded => counts.faded += 1,
+                Fate::Collided => counts.collided += 1,
+                Fate::Deaf => counts.deaf += 1,
+                Fate::Missed => counts.missed += 1,
+            }
+            if let Fate::Heard = fate {
+                let (ad_type, data) = (event.ad_type, event.data.clone());
+                self.receptions.push_back(Reception { to, from, ad_type, data, rssi: dbm(rssi) });
+            }
+        }
+        // An event that ended can still overlap those that are on the air; the longest takes 2 ms.
+        let horizon = Duration::from_millis(5);
+        while self.on_air.front().is_some_and(|event| event.end + horizon < now) {
+            self.on_air.pop_front();
+        }
+    }
+
+    /// What an event becomes at a station in range: it is heard on the first channel on which nothing is in the
+    /// way.
+    fn fate(&mut self, event: &Event, to: StationId, rssi: f64, loss: f64) -> Fate {
+        let mut worst = Fate::Missed;
+        for channel in 0..CHANNELS {
+            let start = event.start + (event.airtime + self.config.channel_gap) * u32::from(channel);
+            let end = start + event.airtime;
+            if !self.listens(to, channel, start, end) {
+                continue;
+            }
+            if self.stations[to.0].sending.iter().any(|&(from, until)| from < end && start < until) {
+                worst = Fate::Deaf;
+                continue;
+            }
+            if self.is_drowned(event.from, to, channel, start, end, rssi) {
+                worst = Fate::Collided;
+                continue;
+            }
+            if chance(&mut self.stations[to.0].rng) < loss {
+                worst = Fate::Faded;
+                continue;
+            }
+            return Fate::Heard;
+        }
+        worst
+    }
+
+    /// Whether a station's scanner is on a channel for the whole of a PDU.
+    fn listens(&self, station: StationId, channel: u8, start: Instant, end: Instant) -> bool {
+        let (interval, window) = (micros(self.config.scan.interval).max(1), micros(self.config.scan.window));
+        let phase = micros(self.stations[station.0].phase);
+        let (first, last) = (start.as_micros() + phase, end.as_micros() + phase);
+        first / interval == last / interval
+            && first / interval % u64::from(CHANNELS) == u64::from(channel)
+            && last % interval < window
+    }
+
+    /// Whether another PDU on the same channel is too strong beside this one.
+    fn is_drowned(
+        &self,
+        from: StationId,
+        to: StationId,
+        channel: u8,
+        start: Instant,
+        end: Instant,
+        rssi: f64,
+    ) -> bool {
+        self.on_air.iter().filter(|other| other.from != from && other.from != to).any(|other| {
+            let other_start = other.start + (other.airtime + self.config.channel_gap) * u32::from(channel);
+            let overlaps = other_start < end && start < other_start + other.airtime;
+            overlaps
+                && self.link(other.from, to).is_some_and(|(other, _)| other > rssi - self.config.capture_db)
+        })
+    }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// 0 to `most`, in microseconds.
+fn random(rng: &mut ChaCha8Rng, most: Duration) -> Duration {
+    Duration::from_micros(rng.next_u64() % (micros(most) + 1))
+}
+
+/// A number from 0 to below 1.
+fn chance(rng: &mut ChaCha8Rng) -> f64 {
+    f64::from(rng.next_u32()) / 4_294_967_296.0
+}
+
+/// A strength as a receiver reports it.
+fn dbm(rssi: f64) -> i8 {
+    // Between -128 and 20 for everything that is heard.
+    #[expect(clippy::cast_possible_truncation, reason = "rounded and within the range")]
+    let rounded = rssi.round().clamp(-127.0, 20.0) as i8;
+    rounded
+}
