@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::{Instant, Timers};
-use mesh_models::generic::{GenericOnOffGet, GenericOnOffSet, GenericOnOffStatus};
+use mesh_models::generic::{OnOffGet, OnOffSet, OnOffStatus};
 use mesh_models::transition::TransitionTime;
 use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{CompositionDataGet, CompositionDataStatus};
+use mesh_wire::foundation::{CompositionData, ConfigMessage};
 use serde_json::{Value, json};
 
 use crate::command::{SetCommand, Target};
@@ -97,7 +97,12 @@ impl Bridge {
     pub(crate) fn new(base: &str, network: Value, nodes: Vec<KnownNode>) -> Self {
         let (devices, renamed) = Devices::new(nodes);
         let complaints = (renamed.into_iter())
-            .map(|x| format!("the name {:?} cannot be used, as {}; the node is known as {}", x.wanted, x.why, x.used))
+            .map(|x| {
+                format!(
+                    "the name {:?} cannot be used, as {}; the node is known as {}",
+                    x.wanted, x.why, x.used
+                )
+            })
             .collect();
         Self {
             topics: Topics::new(base),
@@ -119,6 +124,10 @@ impl Bridge {
 
     pub(crate) fn devices(&self) -> impl Iterator<Item = &Device> {
         self.devices.iter()
+    }
+
+    pub(crate) fn farthest(&self) -> Option<(&Device, u8)> {
+        self.devices.farthest()
     }
 
     pub(crate) fn statistics(&self) -> Statistics {
@@ -173,21 +182,24 @@ impl Bridge {
     }
 
     /// Takes a message that came with an AppKey.
-    pub(crate) fn handle_status(&mut self, now: Instant, source: UnicastAddress, status: &GenericOnOffStatus) {
+    pub(crate) fn handle_status(&mut self, now: Instant, source: UnicastAddress, status: &OnOffStatus) {
         let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
         let news = endpoint.shadow.confirm_on(status.present);
         let (topic, state) = (self.topics.state(&endpoint.name), endpoint.shadow.to_json());
-        let arriving = status.target.is_some_and(|target| target != status.present);
-        match (arriving, status.remaining.and_then(TransitionTime::duration)) {
-            (true, Some(remaining)) => self.transitions.set(source, now + remaining + TRANSITION_GRACE),
-            _ => _ = self.transitions.cancel(&source),
+        match status.target {
+            // What the lamp cannot say ("unknown") is asked for soon.
+            Some((_, remaining)) => {
+                let remaining = remaining.duration().unwrap_or_default();
+                self.transitions.set(source, now + remaining + TRANSITION_GRACE);
+            }
+            None => _ = self.transitions.cancel(&source),
         }
         let set = Subject { address: source, kind: Kind::Set };
         let wanted = match self.exchanges.active_owner(set) {
             Some(Purpose::Write { on, .. }) => Some(*on),
             _ => None,
         };
-        let is_confirmed = wanted.is_some_and(|on| status.target.unwrap_or(status.present) == on);
+        let is_confirmed = wanted == Some(status.destiny());
         let written = is_confirmed.then(|| self.exchanges.answered(now, set)).flatten();
         let read = self.exchanges.answered(now, Subject { address: source, kind: Kind::Get });
         if news || written.is_some() || read.is_some() {
@@ -203,12 +215,12 @@ impl Bridge {
     }
 
     /// Takes what a node says of itself; it came with that node's device key.
-    pub(crate) fn handle_composition(&mut self, now: Instant, source: UnicastAddress, status: CompositionDataStatus) {
+    pub(crate) fn handle_composition(&mut self, now: Instant, source: UnicastAddress, page_0: &[u8]) {
         let subject = Subject { address: source, kind: Kind::Composition };
         if self.exchanges.answered(now, subject).is_none() {
             return;
         }
-        let composition = match status.page_0() {
+        let composition = match CompositionData::decode(page_0) {
             Ok(composition) => composition,
             Err(error) => {
                 self.log_error(&format!("the composition data of {source} cannot be read: {error}"));
@@ -255,7 +267,10 @@ impl Bridge {
     }
 
     pub(crate) fn poll_timeout(&self) -> Option<Instant> {
-        [self.exchanges.poll_timeout(), self.transitions.next(), self.interviews.next()].into_iter().flatten().min()
+        [self.exchanges.poll_timeout(), self.transitions.next(), self.interviews.next()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     pub(crate) fn poll_request(&mut self) -> Option<(Subject, Vec<u8>)> {
@@ -270,7 +285,7 @@ impl Bridge {
         let request = Request {
             subject: Subject { address, kind: Kind::Composition },
             priority: Priority::Background,
-            payload: CompositionDataGet { page: 0 }.encode(),
+            payload: ConfigMessage::CompositionDataGet { page: 0 }.encode(),
             owner: Purpose::Interview,
         };
         if let Submitted::Full(_) = self.exchanges.submit(now, request) {
@@ -284,7 +299,13 @@ impl Bridge {
         Ok(())
     }
 
-    fn ask_state(&mut self, now: Instant, address: UnicastAddress, priority: Priority, requester: Option<Requester>) {
+    fn ask_state(
+        &mut self,
+        now: Instant,
+        address: UnicastAddress,
+        priority: Priority,
+        requester: Option<Requester>,
+    ) {
         let subject = Subject { address, kind: Kind::Get };
         if let Some(Purpose::Read { requesters }) = self.exchanges.owner_mut(subject) {
             if requesters.len() < MAX_READERS {
@@ -292,7 +313,7 @@ impl Bridge {
             }
             return;
         }
-        let payload = GenericOnOffGet.encode();
+        let payload = OnOffGet.encode();
         let owner = Purpose::Read { requesters: requester.into_iter().collect() };
         let request = Request { subject, priority, payload, owner };
         if let Submitted::Full(request) = self.exchanges.submit(now, request) {
@@ -313,7 +334,9 @@ impl Bridge {
             (Target::Off, _) => false,
             (Target::Toggle, Some(on)) => !on,
             (Target::Toggle, None) => {
-                return Err(format!("{name} cannot be toggled, as its state is not known yet; say ON or OFF"));
+                return Err(format!(
+                    "{name} cannot be toggled, as its state is not known yet; say ON or OFF"
+                ));
             }
         };
         let address = endpoint.address;
@@ -324,7 +347,7 @@ impl Bridge {
         let request = Request {
             subject: Subject { address, kind: Kind::Set },
             priority: Priority::Person,
-            payload: GenericOnOffSet::new(on, tid, transition).encode(),
+            payload: OnOffSet::new(on, tid, transition).encode(),
             owner: Purpose::Write { on, requester },
         };
         self.statistics.commands += 1;
@@ -345,7 +368,7 @@ impl Bridge {
 
     fn refuse(&mut self, request: Request<Purpose>) {
         let error = "too many commands wait for their turn on the air; send fewer, or use a group".to_owned();
-        self.end_without_answer(request, error, 0);
+        self.end_without_answer(request, &error, 0);
     }
 
     fn give_up(&mut self, now: Instant, ended: Ended<Purpose>) {
@@ -361,10 +384,10 @@ impl Bridge {
             ended.attempts,
             ended.took.as_secs_f64(),
         );
-        self.end_without_answer(ended.request, error, ended.attempts);
+        self.end_without_answer(ended.request, &error, ended.attempts);
     }
 
-    fn end_without_answer(&mut self, request: Request<Purpose>, error: String, attempts: u32) {
+    fn end_without_answer(&mut self, request: Request<Purpose>, error: &str, attempts: u32) {
         let requesters = match request.owner {
             Purpose::Interview => Vec::new(),
             Purpose::Read { requesters } => requesters,
@@ -374,9 +397,9 @@ impl Bridge {
             }
         };
         for requester in requesters {
-            self.answer(requester, &Outcome::Failed { error: error.clone(), attempts });
+            self.answer(requester, &Outcome::Failed { error: error.to_owned(), attempts });
         }
-        self.log_error(&error);
+        self.log_error(error);
     }
 
     fn confirm(&mut self, ended: Ended<Purpose>, state: &Value) {

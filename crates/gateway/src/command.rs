@@ -120,7 +120,10 @@ mod tests {
     #[test]
     fn a_transition_is_in_seconds_and_may_have_a_fraction() {
         let command = parse(r#"{"state":"OFF","transition":2.5}"#).unwrap();
-        assert_eq!(command, SetCommand { target: Target::Off, transition: Some(Duration::from_millis(2500)) });
+        assert_eq!(
+            command,
+            SetCommand { target: Target::Off, transition: Some(Duration::from_millis(2500)) }
+        );
         for bad in ["-1", "37201", "\"soon\"", "null"] {
             let payload = format!(r#"{{"state":"ON","transition":{bad}}}"#);
             assert!(matches!(parse(&payload), Err(SetCommandError::Transition(_))), "{bad}");

@@ -43,19 +43,19 @@ pub struct Endpoint {
 
 /// A node as the network database describes it.
 #[derive(Clone, Debug)]
-pub struct KnownNode {
+pub(crate) struct KnownNode {
     /// The address of its primary element.
-    pub address: UnicastAddress,
+    pub(crate) address: UnicastAddress,
     /// How many elements the database gives it; at least 1.
-    pub element_count: u8,
+    pub(crate) element_count: u8,
     /// Names of its elements by their index, where they have one.
-    pub element_names: BTreeMap<u8, String>,
+    pub(crate) element_names: BTreeMap<u8, String>,
     /// Its UUID.
-    pub uuid: String,
+    pub(crate) uuid: String,
     /// Its name, if it has one.
-    pub name: Option<String>,
+    pub(crate) name: Option<String>,
     /// Its Default TTL.
-    pub default_ttl: u8,
+    pub(crate) default_ttl: u8,
 }
 
 /// A name that could not be used, and what is used instead.
@@ -140,11 +140,16 @@ impl Devices {
         Err(match self.iter().find(|device| device.name == name) {
             None => format!("there is no device named {name:?}; bridge/devices lists their names"),
             Some(device) if device.composition.is_none() => {
-                format!("{name} has not said yet what it is; try again when bridge/devices shows what it exposes")
+                format!(
+                    "{name} has not said yet what it is; try again when bridge/devices shows what it exposes"
+                )
             }
-            Some(device) if device.endpoints.is_empty() => format!("{name} has no model that can be controlled"),
+            Some(device) if device.endpoints.is_empty() => {
+                format!("{name} has no model that can be controlled")
+            }
             Some(device) => {
-                let names: Vec<&str> = device.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
+                let names: Vec<&str> =
+                    device.endpoints.iter().map(|endpoint| endpoint.name.as_str()).collect();
                 format!("{name} has several elements; name one of them: {}", names.join(", "))
             }
         })
@@ -177,9 +182,11 @@ impl Devices {
 
     /// The node that most transmissions lie between, of those that were heard.
     pub(crate) fn farthest(&self) -> Option<(&Device, u8)> {
-        self.iter().filter_map(|device| Some((device, device.hops?))).fold(None, |farthest, next| match farthest {
-            Some((_, hops)) if hops >= next.1 => farthest,
-            _ => Some(next),
+        self.iter().filter_map(|device| Some((device, device.hops?))).fold(None, |farthest, next| {
+            match farthest {
+                Some((_, hops)) if hops >= next.1 => farthest,
+                _ => Some(next),
+            }
         })
     }
 }
@@ -189,7 +196,8 @@ fn usable(wanted: &str, taken: &BTreeSet<String>) -> Result<(), String> {
     check_name(wanted).map_err(|error: NameError| error.to_string())?;
     let collides = taken.iter().any(|name| {
         // `a` and `a/b`: the second could be an element of the first.
-        let below = |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'));
+        let below =
+            |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'));
         name == wanted || below(name, wanted) || below(wanted, name)
     });
     if collides { Err("another node has that name, or one of its elements could".to_owned()) } else { Ok(()) }

@@ -1,1 +1,44 @@
-//! Bluetooth Mesh on MQTT topics, without I/O.
+//! Bluetooth Mesh on MQTT topics: every lamp of a mesh is a topic, and its state is what the lamp has confirmed.
+//!
+//! [`Gateway`] holds the gateway's own mesh node and the rules of its topics. PDUs of a bearer and messages of a
+//! broker go in and out, and time is an argument: the same gateway runs in front of any broker, over any radio,
+//! and in a simulation.
+//!
+//! Not for: connecting to brokers and radios (its host does), or changing the network (commissioning does not exist
+//! yet).
+//!
+//! ```
+//! use clock::Instant;
+//! use gateway::{Gateway, GatewayConfig, Inbox};
+//! use mesh_commission::cdb::NetworkDatabase;
+//! use mesh_wire::IvIndex;
+//!
+//! let database = NetworkDatabase::from_json(include_str!("../tests/network.json")).unwrap();
+//! let config = GatewayConfig { base_topic: "mesh".to_owned(), iv_index: IvIndex(0), seed: [0; 32] };
+//! let mut gateway = Gateway::new(Instant::ORIGIN, &config, &database).unwrap();
+//! assert_eq!(gateway.subscription(), "mesh/#");
+//! // It asks its nodes what they are; until they have said it, they cannot be controlled.
+//! assert!(gateway.poll_transmit().is_some());
+//! let command = Inbox::new("mesh/lamp/set", b"ON").answered_on("answers", None);
+//! gateway.handle_publish(Instant::ORIGIN, &command);
+//! let answer = std::iter::from_fn(|| gateway.poll_publish()).find(|x| x.topic == "answers").unwrap();
+//! assert!(String::from_utf8(answer.payload).unwrap().contains("has not said yet what it is"));
+//! ```
+#![forbid(unsafe_code)]
+
+mod bridge;
+mod command;
+mod devices;
+mod exchanges;
+mod exposes;
+mod gateway;
+mod requester;
+mod shadow;
+mod topics;
+
+pub use crate::bridge::{Inbox, Publication, Statistics};
+pub use crate::command::SetCommandError;
+pub use crate::devices::{Device, Endpoint};
+pub use crate::gateway::{Gateway, GatewayConfig, GatewayError};
+pub use crate::shadow::Shadow;
+pub use crate::topics::NameError;

@@ -115,7 +115,9 @@ mod tests {
     #[test]
     fn what_the_gateway_publishes_is_no_command() {
         let topics = Topics::new("mesh");
-        for topic in ["mesh/lamp", "mesh/bridge/state", "mesh/bridge/x/set", "meshed/lamp/set", "other", "mesh"] {
+        for topic in
+            ["mesh/lamp", "mesh/bridge/state", "mesh/bridge/x/set", "meshed/lamp/set", "other", "mesh"]
+        {
             assert_eq!(topics.parse(topic), None, "{topic}");
         }
         assert!(topics.owns("mesh") && topics.owns("mesh/lamp/set") && !topics.owns("meshed/lamp"));

@@ -59,10 +59,21 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
-    /// The share of single receptions that were lost.
+    /// The share of single receptions that were lost, for whatever reason.
     pub fn loss(&self) -> f64 {
-        if self.events == 0 { 0.0 } else { 1.0 - self.heard as f64 / self.events as f64 }
+        share(self.events - self.heard, self.events)
     }
+
+    /// The share that the medium itself took (interference, weak signal, the scanner between two channels) of
+    /// those in which no other station, and not the receiver itself, was sending.
+    pub fn medium_loss(&self) -> f64 {
+        let lost = self.faded + self.missed;
+        share(lost, lost + self.heard)
+    }
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
 }
 
 #[derive(Debug)]

@@ -74,12 +74,21 @@ impl Config {
     pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-        let mut config: Self =
+        let config: Self =
             toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
-        if config.listeners.is_empty() {
-            config.listeners.push(Listener::local(1883));
+        Ok(config.with_listener())
+    }
+
+    /// What holds without a file.
+    pub(crate) fn defaults() -> Self {
+        Self::default().with_listener()
+    }
+
+    fn with_listener(mut self) -> Self {
+        if self.listeners.is_empty() {
+            self.listeners.push(Listener::local(1883));
         }
-        Ok(config)
+        self
     }
 }
 
@@ -182,7 +191,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_it() {
-        for text in ["datadir = 'x'", "[mqtt]\nmax_packet = 1", "[[listeners]]\nname='a'\nbnd='127.0.0.1:1'"] {
+        for text in ["datadir = 'x'", "[mqtt]\nmax_packet = 1", "[[listeners]]\nname='a'\nbnd='127.0.0.1:1'"]
+        {
             let error = toml::from_str::<Config>(text).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{error}");
         }

@@ -1,3 +1,21 @@
 //! Trellis: an MQTT platform and a Bluetooth Mesh gateway in one binary.
 
-fn main() {}
+mod cli;
+mod config;
+mod demo;
+mod gateway_shell;
+mod simulation;
+mod status_page;
+mod stop;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run() {
+        Ok(code) => code,
+        Err(error) => {
+            cli::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

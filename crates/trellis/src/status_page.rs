@@ -55,6 +55,31 @@ pub(crate) struct Device {
     pub(crate) on: Option<bool>,
 }
 
+impl Broker {
+    /// The figures of a running server.
+    pub(crate) async fn of(server: &mqtt_server::Server) -> Self {
+        let stats = server.stats().await;
+        Self {
+            connections: stats.connections,
+            sessions: stats.sessions,
+            retained: u64::try_from(server.retained().len()).unwrap_or(u64::MAX),
+            received: stats.messages_received,
+            sent: stats.messages_sent,
+            dropped: stats.dropped(),
+        }
+    }
+}
+
+/// Takes the page's port.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => {
+            anyhow::anyhow!("cannot serve the status page on {address}: another program listens there; stop it, or choose another port")
+        }
+        _ => anyhow::anyhow!("cannot serve the status page on {address}: {error}"),
+    })
+}
+
 /// Serves the page until the process ends.
 pub(crate) async fn serve(listener: TcpListener, status: watch::Receiver<Status>) -> std::io::Result<()> {
     let app = Router::new().route("/", get(page)).route("/readyz", get(readyz)).with_state(status);
@@ -62,7 +87,11 @@ pub(crate) async fn serve(listener: TcpListener, status: watch::Receiver<Status>
 }
 
 async fn readyz(State(status): State<watch::Receiver<Status>>) -> (StatusCode, &'static str) {
-    if status.borrow().ready { (StatusCode::OK, "ready\n") } else { (StatusCode::SERVICE_UNAVAILABLE, "starting\n") }
+    if status.borrow().ready {
+        (StatusCode::OK, "ready\n")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+    }
 }
 
 async fn page(State(status): State<watch::Receiver<Status>>) -> Html<String> {
@@ -193,7 +222,8 @@ mod tests {
 
     #[test]
     fn a_name_from_a_file_cannot_write_into_the_page() {
-        let device = Device { name: "<script>".to_owned(), address: "\"0002".to_owned(), hops: None, on: None };
+        let device =
+            Device { name: "<script>".to_owned(), address: "\"0002".to_owned(), hops: None, on: None };
         let mesh = Mesh { devices: vec![device], ..Mesh::default() };
         let page = render(&Status { mesh: Some(mesh), ..Status::default() });
         assert!(page.contains("<b>&lt;script&gt;</b>") && page.contains("&quot;0002"));
@@ -202,7 +232,8 @@ mod tests {
 
     #[test]
     fn lamps_stand_in_the_order_of_their_distance_and_the_unheard_last() {
-        let device = |name: &str, hops| Device { name: name.to_owned(), address: String::new(), hops, on: Some(true) };
+        let device =
+            |name: &str, hops| Device { name: name.to_owned(), address: String::new(), hops, on: Some(true) };
         let devices = vec![device("far", Some(4)), device("new", None), device("near", Some(1))];
         let page = render(&Status { mesh: Some(Mesh { devices, ..Mesh::default() }), ..Status::default() });
         let at = |text: &str| page.find(text).unwrap();

@@ -63,7 +63,7 @@ impl Context {
 ///
 /// Time comes as an argument; randomness and keys are the node's business. A model is looked at by its host
 /// through [`Node::model`](crate::node::Node::model).
-pub trait Model: Any + Send {
+pub trait Model: Any + Send + Sync {
     /// Which model it is.
     fn id(&self) -> ModelId;
 

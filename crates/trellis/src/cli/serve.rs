@@ -1,0 +1,74 @@
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use mqtt_server::{Limits, ListenerConfig, Server};
+use tokio::sync::watch;
+
+use crate::config::{Config, Transport};
+use crate::status_page::{self, Broker, Status};
+
+/// Run the broker as a configuration file says
+#[derive(Debug, clap::Args)]
+pub(crate) struct Serve {
+    /// The configuration file [default: none; everything at its default]
+    #[arg(short, long)]
+    config: Option<PathBuf>,
+}
+
+/// How often the status page's figures are renewed.
+const REFRESH: Duration = Duration::from_millis(500);
+
+/// Serves until SIGINT or SIGTERM.
+pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
+    super::start_logging("info");
+    let config = match &args.config {
+        Some(path) => Config::load(path)?,
+        None => Config::defaults(),
+    };
+    let page = status_page::bind(config.console.bind).await?;
+    let page_address = page.local_addr()?;
+    let server = Server::start(server_config(&config)).await?;
+    super::print(&banner(&config, &server, page_address))?;
+    let status = Status { ready: true, mqtt: server.local_addresses().to_vec(), ..Status::default() };
+    let (sender, receiver) = watch::channel(status);
+    tokio::spawn(status_page::serve(page, receiver));
+    let mut refresh = tokio::time::interval(REFRESH);
+    let stop = crate::stop::requested();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            stopped = &mut stop => break stopped.context("cannot wait for signals")?,
+            _ = refresh.tick() => {
+                let broker = Broker::of(&server).await;
+                sender.send_modify(|status| status.broker = broker);
+            }
+        }
+    }
+    super::print("Stopping.\n")?;
+    server.shutdown().await;
+    Ok(())
+}
+
+fn server_config(config: &Config) -> mqtt_server::Config {
+    let listeners = (config.listeners.iter())
+        .map(|listener| {
+            let Transport::Tcp = listener.transport;
+            let (name, bind) = (listener.name.clone(), listener.bind);
+            ListenerConfig { name, bind, allow_anonymous: listener.allow_anonymous }
+        })
+        .collect();
+    let limits = Limits { max_packet_size: config.mqtt.max_packet_size.0, ..Limits::default() };
+    mqtt_server::Config { listeners, limits, ..mqtt_server::Config::default() }
+}
+
+fn banner(config: &Config, server: &Server, page: std::net::SocketAddr) -> String {
+    let mut text = format!("Trellis {}\n\n", env!("CARGO_PKG_VERSION"));
+    for (listener, address) in config.listeners.iter().zip(server.local_addresses()) {
+        text += &format!("  MQTT 3.1, 3.1.1 and 5.0 on {address} (TCP, listener {:?})\n", listener.name);
+    }
+    text += &format!("  Status page on http://{page}/\n");
+    text += "  Sessions and retained messages are in memory: a restart loses them.\n";
+    text += &format!("  Data directory {}: nothing is kept there yet.\n", config.data_dir.display());
+    text
+}
