@@ -1,5 +1,8 @@
 //! Checks and chores of the project: `cargo xtask --help`.
 
+#![allow(clippy::print_stdout, reason = "a chore tells what it does")]
+
+mod interop;
 mod testdata;
 mod tidy;
 
@@ -16,6 +19,14 @@ enum Command {
         /// The folder that holds `mesh`, `mqtt` and `peers`
         dir: PathBuf,
     },
+    /// Run real peers against us
+    Interop {
+        /// Which; all of them when it is left out
+        suite: Option<interop::Suite>,
+        /// Install what is missing (implied by CI=true)
+        #[arg(long)]
+        install: bool,
+    },
     /// Check the rules of the architecture that no compiler checks
     Tidy,
 }
@@ -23,6 +34,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
+        Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Tidy => tidy::check(&root()),
     }
 }

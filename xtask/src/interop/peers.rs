@@ -1,0 +1,82 @@
+//! The peers: which packages they come from, and where they are.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, bail};
+
+use super::process::{check, is_there};
+
+/// Programs, and the Debian packages that have them.
+const DEBIAN: [(&str, &str); 5] = [
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("mosquitto_sub", "mosquitto-clients"),
+    ("tshark", "tshark"),
+    ("python3", "python3-venv"),
+    ("npm", "npm"),
+];
+
+/// Where peers are.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    /// The Python that has paho-mqtt and gmqtt.
+    pub(crate) python: PathBuf,
+    /// The folder whose `node_modules` has MQTT.js.
+    pub(crate) node: PathBuf,
+}
+
+impl Peers {
+    /// Finds the peers; installs those that are missing, if it may.
+    pub(crate) fn get(root: &Path, install: bool) -> anyhow::Result<Self> {
+        let missing: Vec<&str> =
+            DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
+        if !missing.is_empty() {
+            if !install {
+                bail!("missing: {}; install these Debian packages, or say --install", missing.join(", "));
+            }
+            apt(&["update", "-qq"])?;
+            let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+            arguments.extend(missing);
+            apt(&arguments)?;
+        }
+        let folder = root.join("target/interop");
+        fs::create_dir_all(&folder)?;
+        Ok(Self { python: python(root, &folder, install)?, node: node(root, &folder, install)? })
+    }
+}
+
+fn apt(arguments: &[&str]) -> anyhow::Result<()> {
+    check(Command::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+fn python(root: &Path, folder: &Path, install: bool) -> anyhow::Result<PathBuf> {
+    let python = folder.join("venv/bin/python");
+    let mut import = Command::new(&python);
+    import.args(["-c", "import paho.mqtt.client, gmqtt"]);
+    if python.exists() && check(&mut import).is_ok() {
+        return Ok(python);
+    }
+    if !install {
+        bail!("paho-mqtt and gmqtt are not in target/interop/venv; say --install");
+    }
+    check(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))?;
+    let requirements = root.join("interop/requirements.txt");
+    check(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))?;
+    Ok(python)
+}
+
+fn node(root: &Path, folder: &Path, install: bool) -> anyhow::Result<PathBuf> {
+    if !folder.join("node_modules/mqtt").exists() {
+        if !install {
+            bail!("MQTT.js is not in target/interop/node_modules; say --install");
+        }
+        fs::copy(root.join("interop/package.json"), folder.join("package.json"))?;
+        let mut npm = Command::new("npm");
+        npm.args(["install", "--silent", "--no-audit", "--no-fund"]).current_dir(folder);
+        check(&mut npm).context("cannot install MQTT.js")?;
+    }
+    // Node resolves packages from where a script is.
+    fs::copy(root.join("interop/mqttjs_peer.mjs"), folder.join("mqttjs_peer.mjs"))?;
+    Ok(folder.to_owned())
+}
