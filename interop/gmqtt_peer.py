@@ -38,7 +38,8 @@ async def main():
     else:
         for number in range(count):
             client.publish(topic, str(number), qos=qos, retain=retain)
-        # gmqtt keeps what is not acknowledged; it has no call that waits for that to be empty.
+        # gmqtt stores what is not acknowledged in tasks of their own; these run first.
+        await asyncio.sleep(0)
         while not await client._persistent_storage.is_empty:
             await asyncio.sleep(0.01)
     await client.disconnect()

@@ -257,7 +257,15 @@ fn deleting_a_key_ends_what_used_it() {
 
 #[test]
 fn a_reset_node_answers_first_and_is_silent_after() {
-    let mut mesh = Medium::full(vec![client(1), lamp(2)]);
+    let mut publishing = lamp(2);
+    let publication = Publication {
+        destination: PublishDestination::Address(Address::from(1)),
+        app_key_index: APP,
+        period: PublishPeriod(0x40 | 10),
+        ..Publication::NONE
+    };
+    configure(&mut publishing, ConfigMessage::ModelPublicationSet { publication, model: model(2) });
+    let mut mesh = Medium::full(vec![client(1), publishing]);
     let command = Command::AddDeviceKey { address: unicast(2), elements: 1, key: dev_key(2) };
     mesh.nodes[0].handle_command(mesh.now, command).unwrap();
     let before = mesh.transmissions;
@@ -269,5 +277,7 @@ fn a_reset_node_answers_first_and_is_silent_after() {
     let after = mesh.transmissions;
     mesh.send(0, to(2, APP_KEY, OnOffGet.encode()));
     mesh.run(SECOND);
-    assert_eq!(mesh.transmissions, after + 1, "the lamp does not even relay");
+    mesh.run(30 * SECOND);
+    assert_eq!(mesh.transmissions, after + 1, "the lamp does not even relay, and its publication has ended");
+    assert_eq!(mesh.nodes[1].poll_timeout(), None);
 }

@@ -249,7 +249,8 @@ impl Driver {
             let output = self.shard.borrow_mut().take_output(id);
             let Some(output) = output else { break };
             if writer.write_all(&output.bytes).await.is_err() {
-                break;
+                // The client does not listen any more, but what it sent before is still to be read.
+                return std::future::pending().await;
             }
             if output.close {
                 // The other side may be gone already.

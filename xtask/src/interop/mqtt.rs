@@ -26,6 +26,17 @@ enum Client {
     Gmqtt,
 }
 
+impl Client {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Mosquitto => "mosquitto",
+            Self::Paho => "paho-mqtt",
+            Self::MqttJs => "MQTT.js",
+            Self::Gmqtt => "gmqtt",
+        }
+    }
+}
+
 /// One exchange: as the peers' arguments say it.
 struct Exchange<'a> {
     port: u16,
@@ -61,7 +72,12 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
                     let what = format!("{publisher:?} to {subscriber:?}, MQTT {version}, QoS {qos}");
                     received.push(exchange.run(peers, publisher, subscriber).context(what)?.to_string());
                 }
-                println!("{publisher:<11?} {subscriber:<11?} {version:<8} {}", received.join(", "));
+                println!(
+                    "{:<11} {:<11} {version:<8} {}",
+                    publisher.name(),
+                    subscriber.name(),
+                    received.join(", ")
+                );
             }
         }
     }

@@ -12,7 +12,7 @@ use core::time::Duration;
 use clock::{Instant, Timers};
 use mesh_crypto::{DevKey, NetKey};
 use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{CompositionData, ConfigMessage, Features};
+use mesh_wire::foundation::{CompositionData, ConfigMessage, Features, Status};
 use mesh_wire::{AppKeyIndex, IvIndex, ModelId, NetKeyIndex, Transmit, Ttl};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -124,6 +124,9 @@ pub enum CommandError {
     /// The message is too long.
     #[error("an access message has 1 to 380 octets")]
     Length,
+    /// A TTL of 1, with which nothing is originated.
+    #[error("a message cannot be sent with a TTL of 1; 0 reaches neighbours, 2 is relayed once")]
+    Ttl,
     /// Too many messages wait already.
     #[error("too many messages wait to be sent; try again when some have been")]
     Busy,
@@ -321,7 +324,11 @@ impl Node {
             }
             Command::Configure(request) => {
                 let via = self.keys.subnets().first().map_or(NetKeyIndex::ZERO, |subnet| subnet.index);
-                self.configure(now, &request, via).map(Answer::Configured).ok_or(CommandError::NotARequest)
+                let answer = self.configure(now, &request, via).ok_or(CommandError::NotARequest)?;
+                if request == ConfigMessage::NodeReset {
+                    self.reset();
+                }
+                Ok(Answer::Configured(answer))
             }
         };
         self.flush(now);
@@ -348,6 +355,9 @@ impl Node {
 
     /// When [`Node::handle_timeout`] is next due. May change with every call that takes `&mut self`.
     pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.is_reset {
+            return None;
+        }
         let models = self.elements.models().filter_map(|(_, entry)| match &entry.access {
             Access::Server(model) => model.poll_timeout(),
             _ => None,
@@ -366,6 +376,12 @@ impl Node {
         self.events.pop_front()
     }
 
+    /// Takes the node out of its network.
+    fn reset(&mut self) {
+        self.is_reset = true;
+        self.events.push_back(Event::Reset);
+    }
+
     /// Runs the Configuration Server, and follows up on what it changed.
     fn configure(
         &mut self,
@@ -381,7 +397,9 @@ impl Node {
             composition: &self.composition,
         };
         let answer = server.handle(request, via)?;
-        self.restart_publications(now, request);
+        if let ConfigMessage::ModelPublicationStatus { status: Status::Success, .. } = answer {
+            self.restart_publications(now, request);
+        }
         Some(answer)
     }
 

@@ -12,6 +12,7 @@ use mesh_wire::lower_transport::{LowerTransportPdu, SegmentedKind, UNSEGMENTED_A
 use mesh_wire::{SeqAuth, Ttl};
 
 use super::{CommandError, Event, MAX_WAITING, Node, OutgoingMessage, SendError, Timer};
+use crate::keys::MessageKey;
 use crate::lower_transport::{MessageId, SegmentedMessage};
 use crate::network::{Outgoing, SequenceExhausted};
 use crate::upper_transport::{self, Envelope};
@@ -70,6 +71,9 @@ impl Node {
         if message.payload.is_empty() || message.payload.len() > MAX_PAYLOAD {
             return Err(CommandError::Length);
         }
+        if message.ttl.is_some_and(|ttl| u8::from(ttl) == 1) {
+            return Err(CommandError::Ttl);
+        }
         if self.waiting.len() >= MAX_WAITING {
             return Err(CommandError::Busy);
         }
@@ -101,14 +105,15 @@ impl Node {
         let Some(unsent) = self.waiting.delayed.remove(&number) else {
             return;
         };
-        let is_farewell = unsent.message.payload == ConfigMessage::NodeResetStatus.encode();
+        // Only the Configuration Server answers under the node's own device key.
+        let is_farewell = unsent.message.key == MessageKey::LocalDevice
+            && unsent.message.payload == ConfigMessage::NodeResetStatus.encode();
         let id = unsent.id;
         if let Err(error) = self.send_or_queue(now, unsent) {
             self.events.push_back(Event::Sent { id, result: Err(error) });
         }
         if is_farewell {
-            self.is_reset = true;
-            self.events.push_back(Event::Reset);
+            self.reset();
         }
     }
 
