@@ -41,7 +41,9 @@ fn node() -> Node {
     );
     let model = ModelRef { element: address, model: ON_OFF_SERVER };
     let key = AppKey::new([3; 16]);
-    for request in [ConfigMessage::AppKeyAdd { net_key_index, index, key }, ConfigMessage::ModelAppBind { index, model }] {
+    for request in
+        [ConfigMessage::AppKeyAdd { net_key_index, index, key }, ConfigMessage::ModelAppBind { index, model }]
+    {
         node.handle_command(Instant::ORIGIN, Command::Configure(request)).expect("a valid request");
     }
     node
@@ -70,8 +72,12 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
                 let seq_auth = SeqAuth { iv_index: IvIndex(1), seq };
                 let envelope = Envelope { net_key_index: KeyIndex::ZERO, src, dst, seq_auth };
                 let to = Destination::Address(dst);
-                let secured = secure(&keys, MessageKey::LocalDevice, &to, &envelope, data, Mic::Bits32).expect("a key");
-                network(false, &LowerTransportPdu::UnsegmentedAccess(secured.hint, secured.upper.into()).encode())
+                let secured =
+                    secure(&keys, MessageKey::LocalDevice, &to, &envelope, data, Mic::Bits32).expect("a key");
+                network(
+                    false,
+                    &LowerTransportPdu::UnsegmentedAccess(secured.hint, secured.upper.into()).encode(),
+                )
             }
             _ => continue,
         };

@@ -11,7 +11,8 @@ fuzz_target!(|input: (u8, &[u8])| {
         Some(version) => Decoder::new(version, 1 << 16),
         None => Decoder::for_server(1 << 16),
     };
-    let version = [Some(Version::V3_1), Some(Version::V3_1_1), Some(Version::V5), None][usize::from(version % 4)];
+    let version =
+        [Some(Version::V3_1), Some(Version::V3_1_1), Some(Version::V5), None][usize::from(version % 4)];
     let mut decoder = new(version);
     let mut rest = BytesMut::from(bytes);
     while let Ok(Some(packet)) = decoder.decode(&mut rest) {

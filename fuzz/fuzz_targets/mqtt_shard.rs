@@ -5,7 +5,10 @@ use bytes::BytesMut;
 use clock::Instant;
 use libfuzzer_sys::fuzz_target;
 use mqtt_broker::{Limits, Shard, Shared};
-use mqtt_wire::{Connect, Decoder, Packet, Publish, QoS, SubscribeFilter, SubscriptionOptions, Text, TopicFilter, TopicName, Version};
+use mqtt_wire::{
+    Connect, Decoder, Packet, Publish, QoS, SubscribeFilter, SubscriptionOptions, Text, TopicFilter,
+    TopicName, Version,
+};
 
 fuzz_target!(|input: Vec<(u8, &[u8])>| {
     let now = Instant::ORIGIN;
@@ -14,11 +17,13 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
     let open = |shard: &mut Shard, name: &str, version| {
         let mut connect = Connect::new(version, Text::new(name).expect("a text"));
         connect.clean_start = false;
-        let id = shard.handle_connect(now, connect, Decoder::new(version, 1 << 16)).expect("an honest CONNECT");
+        let id =
+            shard.handle_connect(now, connect, Decoder::new(version, 1 << 16)).expect("an honest CONNECT");
         while shard.poll_transmit().is_some() {}
         id
     };
-    let mut connections: Vec<_> = (0..3).map(|i| (open(&mut shard, &format!("c{i}"), versions[i]), BytesMut::new())).collect();
+    let mut connections: Vec<_> =
+        (0..3).map(|i| (open(&mut shard, &format!("c{i}"), versions[i]), BytesMut::new())).collect();
     for (index, data) in input {
         let index = usize::from(index) % connections.len();
         let (id, rest) = &mut connections[index];
@@ -28,7 +33,8 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
             if output.close {
                 shard.handle_closed(now, id);
                 if let Some(gone) = connections.iter().position(|(other, _)| *other == id) {
-                    connections[gone] = (open(&mut shard, &format!("c{gone}"), versions[gone]), BytesMut::new());
+                    connections[gone] =
+                        (open(&mut shard, &format!("c{gone}"), versions[gone]), BytesMut::new());
                 }
             }
         }
@@ -42,7 +48,8 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
     }];
     let subscribe = mqtt_wire::Subscribe { packet_id, properties: Default::default(), filters };
     Packet::from(subscribe).encode(Version::V5, &mut bytes).expect("a SUBSCRIBE");
-    let publish = Publish::new(TopicName::new("honest/topic").expect("a topic"), QoS::AtMostOnce, "still here");
+    let publish =
+        Publish::new(TopicName::new("honest/topic").expect("a topic"), QoS::AtMostOnce, "still here");
     Packet::from(publish).encode(Version::V5, &mut bytes).expect("a PUBLISH");
     shard.handle_bytes(now, honest, &mut bytes);
     let mut output = BytesMut::new();
@@ -52,6 +59,11 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
         }
     }
     let mut decoder = Decoder::new(Version::V5, 1 << 20);
-    let packets: Vec<Packet> = std::iter::from_fn(|| decoder.decode(&mut output).expect("what we send is MQTT")).collect();
-    assert!(packets.iter().any(|x| matches!(x, Packet::Publish(publish) if &publish.payload[..] == b"still here")));
+    let packets: Vec<Packet> =
+        std::iter::from_fn(|| decoder.decode(&mut output).expect("what we send is MQTT")).collect();
+    assert!(
+        packets
+            .iter()
+            .any(|x| matches!(x, Packet::Publish(publish) if &publish.payload[..] == b"still here"))
+    );
 });

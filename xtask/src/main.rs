@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
+mod fuzz;
 mod interop;
 mod testdata;
 mod tidy;
@@ -19,6 +20,12 @@ enum Command {
         /// The folder that holds `mesh`, `mqtt` and `peers`
         dir: PathBuf,
     },
+    /// Run every fuzz target
+    Fuzz {
+        /// For how long, in all
+        #[arg(long, default_value = "60")]
+        seconds: u64,
+    },
     /// Run real peers against us
     Interop {
         /// Which; all of them when it is left out
@@ -34,6 +41,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
+        Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Tidy => tidy::check(&root()),
     }

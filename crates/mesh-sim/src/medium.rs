@@ -59,6 +59,17 @@ pub struct LinkCounts {
 }
 
 impl LinkCounts {
+    fn count(&mut self, fate: Fate) {
+        self.events += 1;
+        match fate {
+            Fate::Heard => self.heard += 1,
+            Fate::Faded => self.faded += 1,
+            Fate::Collided => self.collided += 1,
+            Fate::Deaf => self.deaf += 1,
+            Fate::Missed => self.missed += 1,
+        }
+    }
+
     /// The share of single receptions that were lost, for whatever reason.
     pub fn loss(&self) -> f64 {
         share(self.events - self.heard, self.events)
@@ -108,15 +119,27 @@ struct Event {
     start: Instant,
     end: Instant,
     airtime: Duration,
+    /// What it has become so far at each station.
+    fates: Vec<Fate>,
 }
 
-/// What an event became at a station.
+/// What an event becomes at a station.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
     Heard,
     Faded,
     Collided,
     Deaf,
     Missed,
+}
+
+/// The PDU of an event on one channel.
+#[derive(Clone, Copy, Debug)]
+struct Pdu {
+    from: StationId,
+    channel: u8,
+    start: Instant,
+    end: Instant,
 }
 
 /// The air between stations.
@@ -129,7 +152,8 @@ pub struct Medium {
     wakes: BinaryHeap<Reverse<(Instant, StationId)>>,
     /// Events that have not ended, in the order of their starts, and those that may still overlap them.
     on_air: VecDeque<Event>,
-    ends: BinaryHeap<Reverse<(Instant, StationId)>>,
+    /// When the PDUs of the events on the air end, with their channels.
+    ends: BinaryHeap<Reverse<(Instant, StationId, u8)>>,
     receptions: VecDeque<Reception>,
     started: VecDeque<(Instant, StationId, AdType, Octets)>,
     counts: BTreeMap<(StationId, StationId), LinkCounts>,
@@ -216,18 +240,18 @@ impl Medium {
     /// When [`Medium::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let wake = self.wakes.peek().map(|Reverse((at, _))| *at);
-        let end = self.ends.peek().map(|Reverse((at, _))| *at);
+        let end = self.ends.peek().map(|Reverse((at, ..))| *at);
         wake.into_iter().chain(end).min()
     }
 
     /// Does what happens at the next instant, which is not after `now`; ends come before beginnings.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if let Some(&Reverse((at, station))) = self.ends.peek()
+        if let Some(&Reverse((at, station, channel))) = self.ends.peek()
             && at <= now
             && self.wakes.peek().is_none_or(|Reverse((wake, _))| at <= *wake)
         {
             self.ends.pop();
-            self.end(at, station);
+            self.end_pdu(at, station, channel);
         } else if let Some(&Reverse((at, station))) = self.wakes.peek()
             && at <= now
         {
@@ -290,36 +314,41 @@ impl Medium {
             return;
         }
         self.started.push_back((now, id, ad_type, data.clone()));
-        self.on_air.push_back(Event { from: id, ad_type, data, start: now, end, airtime });
-        self.ends.push(Reverse((end, id)));
+        for channel in 0..CHANNELS {
+            let pdu_end = now + airtime * (u32::from(channel) + 1) + gap * u32::from(channel);
+            self.ends.push(Reverse((pdu_end, id, channel)));
+        }
+        let fates = vec![Fate::Missed; self.stations.len()];
+        self.on_air.push_back(Event { from: id, ad_type, data, start: now, end, airtime, fates });
     }
 
-    /// Ends an advertising event: whoever heard it has it now.
-    fn end(&mut self, now: Instant, from: StationId) {
-        let Some(event) = self.on_air.iter().find(|event| event.from == from && event.end == now).cloned()
-        else {
+    /// Ends the PDU of an advertising event on one channel: whoever heard it has it now.
+    fn end_pdu(&mut self, now: Instant, from: StationId, channel: u8) {
+        let Some(index) = self.on_air.iter().position(|event| event.from == from && now <= event.end) else {
             return;
         };
-        for to in (0..self.stations.len()).map(StationId) {
+        let mut event = self.on_air[index].clone();
+        let start = now.as_micros().saturating_sub(micros(event.airtime));
+        let pdu = Pdu { from, channel, start: Instant::from_micros(start), end: now };
+        let is_last = channel == CHANNELS - 1;
+        for to in (0..event.fates.len()).map(StationId) {
             let Some((rssi, loss)) = self.link(from, to).filter(|_| to != from) else { continue };
             if self.stations[to.0].is_cut {
                 continue;
             }
-            let fate = self.fate(&event, to, rssi, loss);
-            let counts = self.counts.entry((from, to)).or_default();
-            counts.events += 1;
-            match fate {
-                Fate::Heard => counts.heard += 1,
-                Fate::Faded => counts.faded += 1,
-                Fate::Collided => counts.collided += 1,
-                Fate::Deaf => counts.deaf += 1,
-                Fate::Missed => counts.missed += 1,
+            let fate = &mut event.fates[to.0];
+            if *fate != Fate::Heard {
+                *fate = self.fate(pdu, to, rssi, loss).unwrap_or(*fate);
+                if *fate == Fate::Heard {
+                    let (ad_type, data) = (event.ad_type, event.data.clone());
+                    self.receptions.push_back(Reception { to, from, ad_type, data, rssi: dbm(rssi) });
+                }
             }
-            if let Fate::Heard = fate {
-                let (ad_type, data) = (event.ad_type, event.data.clone());
-                self.receptions.push_back(Reception { to, from, ad_type, data, rssi: dbm(rssi) });
+            if is_last {
+                self.counts.entry((from, to)).or_default().count(*fate);
             }
         }
+        self.on_air[index].fates = event.fates;
         // An event that ended can still overlap those that are on the air; the longest takes 2 ms.
         let horizon = Duration::from_millis(5);
         while self.on_air.front().is_some_and(|event| event.end + horizon < now) {
@@ -327,31 +356,19 @@ impl Medium {
         }
     }
 
-    /// What an event becomes at a station in range: it is heard on the first channel on which nothing is in the
-    /// way.
-    fn fate(&mut self, event: &Event, to: StationId, rssi: f64, loss: f64) -> Fate {
-        let mut worst = Fate::Missed;
-        for channel in 0..CHANNELS {
-            let start = event.start + (event.airtime + self.config.channel_gap) * u32::from(channel);
-            let end = start + event.airtime;
-            if !self.listens(to, channel, start, end) {
-                continue;
-            }
-            if self.stations[to.0].sending.iter().any(|&(from, until)| from < end && start < until) {
-                worst = Fate::Deaf;
-                continue;
-            }
-            if self.is_drowned(event.from, to, channel, start, end, rssi) {
-                worst = Fate::Collided;
-                continue;
-            }
-            if chance(&mut self.stations[to.0].rng) < loss {
-                worst = Fate::Faded;
-                continue;
-            }
-            return Fate::Heard;
+    /// What becomes of a PDU at a station in range; `None`: the station was not listening.
+    fn fate(&mut self, pdu: Pdu, to: StationId, rssi: f64, loss: f64) -> Option<Fate> {
+        if !self.listens(to, pdu.channel, pdu.start, pdu.end) {
+            return None;
         }
-        worst
+        if self.stations[to.0].sending.iter().any(|&(from, until)| from < pdu.end && pdu.start < until) {
+            return Some(Fate::Deaf);
+        }
+        if self.is_drowned(pdu, to, rssi) {
+            return Some(Fate::Collided);
+        }
+        let is_lost = chance(&mut self.stations[to.0].rng) < loss;
+        Some(if is_lost { Fate::Faded } else { Fate::Heard })
     }
 
     /// Whether a station's scanner is on a channel for the whole of a PDU.
@@ -365,18 +382,10 @@ impl Medium {
     }
 
     /// Whether another PDU on the same channel is too strong beside this one.
-    fn is_drowned(
-        &self,
-        from: StationId,
-        to: StationId,
-        channel: u8,
-        start: Instant,
-        end: Instant,
-        rssi: f64,
-    ) -> bool {
-        self.on_air.iter().filter(|other| other.from != from && other.from != to).any(|other| {
-            let other_start = other.start + (other.airtime + self.config.channel_gap) * u32::from(channel);
-            let overlaps = other_start < end && start < other_start + other.airtime;
+    fn is_drowned(&self, pdu: Pdu, to: StationId, rssi: f64) -> bool {
+        self.on_air.iter().filter(|other| other.from != pdu.from && other.from != to).any(|other| {
+            let start = other.start + (other.airtime + self.config.channel_gap) * u32::from(pdu.channel);
+            let overlaps = start < pdu.end && pdu.start < start + other.airtime;
             overlaps
                 && self.link(other.from, to).is_some_and(|(other, _)| other > rssi - self.config.capture_db)
         })
