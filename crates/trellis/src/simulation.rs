@@ -217,6 +217,100 @@ mod tests {
         assert!(report.medium_loss.0 >= 0.05 && report.medium_loss.1 <= 0.20, "{report}");
     }
 
+    /// Publishes a command with a Response Topic, lets `duration` go by, and returns what was published.
+    fn command(
+        simulation: &mut Simulation,
+        topic: &str,
+        payload: &str,
+        duration: Duration,
+    ) -> Vec<(String, Value)> {
+        simulation.published.clear();
+        let correlation_data = Some(bytes::Bytes::from_static(b"7"));
+        let inbox = Inbox::new(topic, payload.as_bytes()).answered_on("answers", correlation_data);
+        simulation.gateway.handle_publish(simulation.now(), &inbox);
+        simulation.run_for(duration);
+        let parse = |payload: Vec<u8>| serde_json::from_slice(&payload).unwrap();
+        std::mem::take(&mut simulation.published)
+            .into_iter()
+            .map(|(topic, payload)| (topic, parse(payload)))
+            .collect()
+    }
+
+    fn of<'a>(published: &'a [(String, Value)], topic: &str) -> Vec<&'a Value> {
+        published.iter().filter(|(other, _)| other == topic).map(|(_, payload)| payload).collect()
+    }
+
+    #[test]
+    fn a_command_that_no_lamp_confirms_is_an_error_and_changes_no_state() {
+        let mut simulation = Simulation::new(3, false, false).unwrap();
+        simulation.switch_farthest(1, |_| Ok(())).unwrap();
+        let lamps: Vec<_> = mesh_sim::building::lamps().into_iter().filter(|lamp| lamp.hops == 2).collect();
+        let stations: Vec<_> = (0..9).map(mesh_sim::StationId).collect();
+        let of_second_room = |name: &str| lamps.iter().any(|lamp| lamp.name == name);
+        for &station in &stations {
+            if of_second_room(simulation.home.world.name(station)) {
+                simulation.home.world.set_cut(station, true);
+            }
+        }
+        let topic = "mesh/bedroom/ceiling/set";
+        let published = command(&mut simulation, topic, r#"{"state":"ON"}"#, Duration::from_secs(9));
+        let [answer] = of(&published, "answers")[..] else { panic!("one answer: {published:?}") };
+        assert_eq!((&answer["status"], &answer["attempts"]), (&Value::from("error"), &Value::from(5)));
+        assert!(
+            answer["error"].as_str().unwrap().contains("bedroom/ceiling did not answer 5 attempts in 7.9 s")
+        );
+        let [log] = of(&published, "mesh/bridge/logging")[..] else { panic!("one line of the log") };
+        assert_eq!((&log["level"], &log["message"]), (&Value::from("error"), &answer["error"]));
+        assert!(of(&published, "mesh/bedroom/ceiling").is_empty(), "nothing pretends");
+        // With the relays back it works again.
+        for &station in &stations {
+            simulation.home.world.set_cut(station, false);
+        }
+        let published = command(&mut simulation, topic, r#"{"state":"ON"}"#, Duration::from_secs(3));
+        assert_eq!(of(&published, "answers")[0]["status"], "ok");
+        assert_eq!(of(&published, "mesh/bedroom/ceiling"), [&serde_json::json!({"state": "ON"})]);
+    }
+
+    #[test]
+    fn a_transition_publishes_the_present_at_once_and_the_end_when_it_is_confirmed() {
+        let mut simulation = Simulation::new(4, false, false).unwrap();
+        simulation.switch_farthest(0, |_| Ok(())).unwrap();
+        let topic = "mesh/kitchen/table/set";
+        command(&mut simulation, topic, "ON", Duration::from_secs(2));
+        let off = r#"{"state":"OFF","transition":2}"#;
+        let published = command(&mut simulation, topic, off, Duration::from_secs(1));
+        assert_eq!(
+            of(&published, "answers")[0]["data"],
+            serde_json::json!({"state": "ON"}),
+            "still on its way"
+        );
+        simulation.run_for(Duration::from_secs(4));
+        let last = simulation.published.iter().rfind(|(topic, _)| topic == "mesh/kitchen/table").unwrap();
+        assert_eq!(last.1, br#"{"state":"OFF"}"#);
+    }
+
+    #[test]
+    fn what_cannot_be_obeyed_is_answered_and_retained_commands_are_not_obeyed() {
+        let mut simulation = Simulation::new(5, false, false).unwrap();
+        simulation.switch_farthest(0, |_| Ok(())).unwrap();
+        let second = Duration::from_secs(1);
+        let mut error_of = |topic: &str, payload: &str| {
+            let published = command(&mut simulation, topic, payload, second);
+            of(&published, "answers")
+                .first()
+                .map(|answer| answer["error"].as_str().unwrap_or("none").to_owned())
+        };
+        assert!(error_of("mesh/attic/set", "ON").unwrap().contains("no device named \"attic\""));
+        assert!(error_of("mesh/kitchen/table/set", "MAYBE").unwrap().contains("neither JSON nor"));
+        assert!(error_of("mesh/kitchen/table/set/brightness", "3").unwrap().contains("cannot be set"));
+        assert_eq!(error_of("mesh/kitchen/table/get", "").as_deref(), Some("none"));
+        assert_eq!(error_of("mesh/kitchen/table", "ON"), None, "a state topic is no command");
+        let retained = Inbox { retain: true, ..Inbox::new("mesh/kitchen/table/set", b"ON") };
+        let before = simulation.gateway.statistics().commands;
+        simulation.gateway.handle_publish(simulation.now(), &retained);
+        assert_eq!(simulation.gateway.statistics().commands, before);
+    }
+
     #[test]
     fn the_same_seed_gives_the_same_log_and_another_one_another() {
         let log_of = |seed| {

@@ -179,7 +179,7 @@ fn render_mesh(html: &mut String, mesh: &Mesh) {
     ] {
         let _ = writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");
     }
-    let _ = write!(html, "</dl>\n<p class=lead>{}</p>\n", escape(&mesh.medium));
+    let _ = write!(html, "</dl>\n<p class=lead>Radio: {}</p>\n", escape(&mesh.medium));
 }
 
 fn render_broker(html: &mut String, status: &Status) {

@@ -62,7 +62,7 @@ impl Context {
 /// A server model: states, and what messages do to them.
 ///
 /// Time comes as an argument; randomness and keys are the node's business. A model is looked at by its host
-/// through [`Node::model`](crate::node::Node::model).
+/// through `Node::model`.
 pub trait Model: Any + Send + Sync {
     /// Which model it is.
     fn id(&self) -> ModelId;

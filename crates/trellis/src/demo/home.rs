@@ -119,11 +119,11 @@ impl Home {
             .filter_map(|(from, to)| medium.link(from, to));
         let (least, most) =
             losses.fold((1.0_f64, 0.0_f64), |(least, most), (_, loss)| (least.min(loss), most.max(loss)));
+        let (least, most) = (format!("{:.0}", least * 100.0), format!("{:.0}", most * 100.0));
+        let share = if least == most { least } else { format!("{least} to {most}") };
         format!(
-            "simulated: each reception is lost with {:.0} to {:.0} % from interference and weak signal alone, and \
-             more when others send; walls let a message through to the next room only",
-            least * 100.0,
-            most * 100.0
+            "simulated; it loses {share} % of the single receptions on every link to interference, and more while \
+             others send; a wall lets a message through to the next room only"
         )
     }
 }
