@@ -55,9 +55,9 @@ pub enum ProtocolError {
     /// Extended authentication, which this server does not have.
     #[error("an authentication method, though the server has none")]
     AuthenticationMethod,
-    /// The server refuses clients without credentials here.
-    #[error("clients without credentials are not accepted here")]
-    NotAuthorized,
+    /// The server has as many sessions as it may.
+    #[error("the server has as many sessions as it may")]
+    TooManySessions,
     /// The topic has more levels than allowed.
     #[error("the topic has too many levels")]
     TopicLevels,
@@ -74,7 +74,7 @@ impl From<&ProtocolError> for ReasonCode {
             ProtocolError::SubscriptionIdentifier => Self::SubscriptionIdentifiersNotSupported,
             ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
             ProtocolError::AuthenticationMethod => Self::BadAuthenticationMethod,
-            ProtocolError::NotAuthorized => Self::NotAuthorized,
+            ProtocolError::TooManySessions => Self::QuotaExceeded,
             ProtocolError::TopicLevels => Self::TopicNameInvalid,
         }
     }

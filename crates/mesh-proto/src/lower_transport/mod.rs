@@ -9,7 +9,7 @@ mod segmenter;
 pub use reassembler::{Ack, Reassembled, Reassembler, SegmentSource};
 pub use replay_list::ReplayList;
 pub use sar::{SarReceiver, SarTransmitter};
-pub use segmenter::{Finished, SegmentedError, SegmentedMessage, SegmentedPdu, Segmenter};
+pub use segmenter::{Finished, SegmentedError, SegmentedMessage, Segmenter};
 
 /// What names a message that is being sent, from command to completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

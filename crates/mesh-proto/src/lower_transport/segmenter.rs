@@ -8,6 +8,7 @@ use mesh_wire::{NetKeyIndex, Seq, SeqAuth, Ttl};
 
 use super::{MessageId, SarTransmitter};
 use crate::discard::Discard;
+use crate::network::Outgoing;
 
 /// How far the sequence number may run ahead of a message's SeqAuth before the receiver could no longer tell
 /// which message a segment belongs to (MshPRT §3.5.3.1).
@@ -32,23 +33,6 @@ pub struct SegmentedMessage {
     pub seq_auth: SeqAuth,
     /// The upper transport PDU: 1 to 384 octets (256 of a control message).
     pub upper: Vec<u8>,
-}
-
-/// One segment that is to be sent.
-#[derive(Clone, Debug)]
-pub struct SegmentedPdu {
-    /// The subnet.
-    pub net_key_index: NetKeyIndex,
-    /// The TTL.
-    pub ttl: Ttl,
-    /// The sending element.
-    pub src: UnicastAddress,
-    /// The destination.
-    pub dst: Address,
-    /// The segment.
-    pub pdu: LowerTransportPdu,
-    /// The message's own sequence number, for the first segment's first transmission; `None`: the next one.
-    pub seq: Option<Seq>,
 }
 
 /// Why a segmented message did not arrive.
@@ -82,7 +66,7 @@ pub struct Segmenter {
     sar: SarTransmitter,
     transfers: BTreeMap<Address, Transfer>,
     timers: Timers<Timer>,
-    transmit: VecDeque<SegmentedPdu>,
+    transmit: VecDeque<Outgoing>,
     finished: VecDeque<Finished>,
 }
 
@@ -195,7 +179,7 @@ impl Segmenter {
     }
 
     /// The next segment to be sent.
-    pub fn poll_transmit(&mut self) -> Option<SegmentedPdu> {
+    pub fn poll_transmit(&mut self) -> Option<Outgoing> {
         self.transmit.pop_front()
     }
 
@@ -280,8 +264,8 @@ impl Segmenter {
 }
 
 impl Transfer {
-    /// Takes the lowest pending segment.
-    fn take_next(&mut self) -> SegmentedPdu {
+    /// Takes the lowest pending segment. The first transmission of all has the message's own sequence number.
+    fn take_next(&mut self) -> Outgoing {
         let index = self.pending.trailing_zeros();
         self.pending &= self.pending - 1;
         let size = self.message.kind.segment_size();
@@ -297,7 +281,7 @@ impl Transfer {
         };
         let seq = (!self.first_seq_used).then_some(self.message.seq_auth.seq);
         self.first_seq_used = true;
-        SegmentedPdu {
+        Outgoing {
             net_key_index: self.message.net_key_index,
             ttl: self.message.ttl,
             src: self.message.src,

@@ -121,9 +121,8 @@ impl Node {
     pub(super) fn flush(&mut self, now: Instant) {
         loop {
             if let Some(segment) = self.segmenter.poll_transmit() {
-                let crate::lower_transport::SegmentedPdu { net_key_index, ttl, src, dst, pdu, seq } = segment;
                 // Without sequence numbers the message is given up by its timers.
-                let _ = self.send_network(&Outgoing { net_key_index, ttl, src, dst, pdu, seq });
+                let _ = self.send_network(&segment);
             } else if let Some(ack) = self.reassembler.poll_ack() {
                 let ttl = if ack.received_ttl == Ttl::ZERO { Ttl::ZERO } else { self.default_ttl };
                 let pdu = LowerTransportPdu::SegmentAck(ack.ack);

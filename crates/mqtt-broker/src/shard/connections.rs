@@ -51,13 +51,8 @@ impl Shard {
         is_assigned: bool,
     ) -> Result<ConnectionId, (ProtocolError, BytesMut)> {
         let limits = self.shared.limits;
-        let is_new_session = !self.clients.contains_key(&connect.client_id);
-        if let Err(error) = check(&connect, limits.max_topic_levels) {
+        if let Err(error) = self.check(&connect) {
             return Err((error, refusal(connect.version, ReasonCode::from(&error))));
-        }
-        if is_new_session && self.clients.len() >= limits.max_sessions {
-            let error = ProtocolError::NotAuthorized;
-            return Err((error, refusal(connect.version, ReasonCode::QuotaExceeded)));
         }
         self.take_over(now, &connect.client_id);
         if connect.clean_start {
@@ -88,6 +83,21 @@ impl Shard {
         self.resend(now, id);
         self.pump(now, id);
         Ok(id)
+    }
+
+    fn check(&self, connect: &Connect) -> Result<(), ProtocolError> {
+        let limits = &self.shared.limits;
+        if connect.properties.authentication_method.is_some() {
+            return Err(ProtocolError::AuthenticationMethod);
+        }
+        if connect.will.as_ref().is_some_and(|will| will.topic.levels().count() > limits.max_topic_levels) {
+            return Err(ProtocolError::TopicLevels);
+        }
+        let is_new_session = !self.clients.contains_key(&connect.client_id);
+        if is_new_session && self.clients.len() >= limits.max_sessions {
+            return Err(ProtocolError::TooManySessions);
+        }
+        Ok(())
     }
 
     /// Sends again what an earlier connection left unacknowledged, in its order (§4.4).
@@ -247,16 +257,6 @@ impl Shard {
             }
         }
     }
-}
-
-fn check(connect: &Connect, max_topic_levels: usize) -> Result<(), ProtocolError> {
-    if connect.properties.authentication_method.is_some() {
-        return Err(ProtocolError::AuthenticationMethod);
-    }
-    let will_is_deep = |connect: &Connect| {
-        connect.will.as_ref().is_some_and(|will| will.topic.levels().count() > max_topic_levels)
-    };
-    if will_is_deep(connect) { Err(ProtocolError::TopicLevels) } else { Ok(()) }
 }
 
 fn refusal(version: Version, reason_code: ReasonCode) -> BytesMut {
