@@ -1,8 +1,9 @@
 //! The program as its users run it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 fn trellis(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_trellis")).args(arguments).output().unwrap()
@@ -48,4 +49,52 @@ fn a_configuration_that_is_wrong_says_where() {
     assert!(!output.status.success());
     let message = text(&output.stderr);
     assert!(message.contains("max_packetsize") && message.contains("line 2"), "{message}");
+}
+
+/// The demo, which ends with this value.
+struct Demo {
+    child: Child,
+    port: String,
+}
+
+impl Demo {
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("trellis-demo-{}", std::process::id()));
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_trellis"));
+        demo.args(["demo", "--mqtt-port", "0", "--http-port", "0", "--data-dir"]).arg(folder);
+        let mut child = demo.stdout(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let port =
+            lines.find_map(|line| Some(line.split("127.0.0.1:").nth(1)?.split(',').next()?.to_owned()));
+        assert!(lines.any(|line| line.contains("Ctrl-C stops it")));
+        Self { child, port: port.unwrap() }
+    }
+
+    fn run(&self, command: &str, arguments: &[&str]) -> String {
+        let output = trellis(&[&[command, "-h", "127.0.0.1", "-p", &self.port][..], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout).to_owned()
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn one_message_turns_on_a_lamp_four_hops_away_and_its_state_comes_back() {
+    let mut demo = Demo::start();
+    let topic = "mesh/bedroom/ceiling";
+    // `null` until it was read; then what the lamp said.
+    while demo.run("sub", &["-t", topic, "--count", "1"]) != "{\"state\":\"OFF\"}\n" {}
+    demo.run("pub", &["-t", &format!("{topic}/set"), "-m", "{\"state\":\"ON\"}", "-q", "1"]);
+    while demo.run("sub", &["-t", topic, "--count", "1", "-V", "3.1.1"]) != "{\"state\":\"ON\"}\n" {}
+    let info = demo.run("sub", &["-t", "mesh/bridge/info", "--count", "1"]);
+    assert!(info.contains("\"name\":\"bedroom/"), "{info}");
+    let interrupted = Command::new("kill").args(["-INT", &demo.child.id().to_string()]).status().unwrap();
+    assert!(interrupted.success() && demo.child.wait().unwrap().success(), "SIGINT stops it cleanly");
 }

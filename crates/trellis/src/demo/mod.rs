@@ -74,7 +74,8 @@ pub(crate) async fn run(args: &Demo) -> anyhow::Result<()> {
     let (status_sender, status) = watch::channel(status);
     let page_address = page.local_addr()?;
     tokio::spawn(status_page::serve(page, status));
-    crate::cli::print(&banner(args, page_address, &database_path, &farthest, &medium))?;
+    let mqtt_port = server.local_addresses().first().map_or(args.mqtt_port, SocketAddr::port);
+    crate::cli::print(&banner(args, mqtt_port, page_address, &database_path, &farthest, &medium))?;
 
     watch_over(&server, &mut shell, &mesh, &status_sender).await?;
     crate::cli::print("\nStopping.\n")?;
@@ -157,8 +158,15 @@ fn now_rfc3339() -> String {
     humantime::format_rfc3339_seconds(SystemTime::now()).to_string()
 }
 
-fn banner(args: &Demo, page: SocketAddr, database: &Path, farthest: &str, medium: &str) -> String {
-    let port = if args.mqtt_port == 1883 { String::new() } else { format!(" -p {}", args.mqtt_port) };
+fn banner(
+    args: &Demo,
+    mqtt_port: u16,
+    page: SocketAddr,
+    database: &Path,
+    farthest: &str,
+    medium: &str,
+) -> String {
+    let port = if mqtt_port == 1883 { String::new() } else { format!(" -p {mqtt_port}") };
     let capture = args.pcap.as_ref().map_or_else(String::new, |path| {
         let path = path.display();
         format!("  Capture       {path}; read it with: xargs tshark -2 -r {path} -Y btmesh < {path}.keys\n")
@@ -181,7 +189,7 @@ Try, in another terminal (mosquitto_pub and mosquitto_sub take the same flags):
 Ctrl-C stops it.
 ",
         version = env!("CARGO_PKG_VERSION"),
-        mqtt = args.mqtt_port,
+        mqtt = mqtt_port,
         database = database.display(),
         seed = args.seed,
     )
