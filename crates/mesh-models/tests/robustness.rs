@@ -9,6 +9,7 @@ use clock::Instant;
 use common::{APP, Medium, NET_KEY, client, dev_key, lamp, to, unicast};
 use mesh_crypto::{Mic, NetworkKeys};
 use mesh_models::generic::{OnOffGet, OnOffSet, OnOffStatus};
+use mesh_proto::Discard;
 use mesh_proto::bearer::Received;
 use mesh_proto::keys::{Keys, MessageKey};
 use mesh_proto::node::{Command, Node};
@@ -135,7 +136,7 @@ fn a_peer_that_asks_and_never_acknowledges_does_not_silence_a_node() {
 }
 
 #[test]
-fn ten_thousand_messages_under_all_keys_leave_a_node_serving() {
+fn ten_thousand_messages_under_the_device_key_leave_a_node_serving() {
     let mut random = Random(3);
     let mut lamp = lamp(2);
     let mut now = Instant::ORIGIN;
@@ -145,7 +146,8 @@ fn ten_thousand_messages_under_all_keys_leave_a_node_serving() {
     // Requests that would rightly take the lamp out of service are left out, so that it can be asked after.
     let harmful = [0x8000_u16, 0x8041, 0x8049, 0x803f, 0x8027, 0x8024, 0x800d, 0x8040];
     let valid = [OnOffGet.encode(), OnOffSet::new(true, 3, None).encode(), vec![0x80, 0x08, 0x00]];
-    for round in 0..10_000_u32 {
+    let mut sent = 0;
+    for round in 0..20_000_u32 {
         now += Duration::from_millis(7);
         let mut payload = valid[random.below(valid.len())].clone();
         match random.below(4) {
@@ -173,6 +175,62 @@ fn ten_thousand_messages_under_all_keys_leave_a_node_serving() {
         let ttl = Ttl::new(3).unwrap();
         let pdu = NetworkPdu { ctl: false, ttl, seq, src, dst, transport_pdu: lower.encode() };
         receive(&mut lamp, now, &pdu.secure(&flooding, IV_INDEX));
+        sent += 1;
     }
+    assert!(sent >= 10_000, "{sent} were sent");
     assert_serving(lamp, now);
+}
+
+/// The sender is a node too, so that long messages come in segments, and their acknowledgments go back.
+#[test]
+fn ten_thousand_messages_under_the_application_key_leave_a_node_serving() {
+    let mut random = Random(4);
+    let (mut sender, mut lamp) = (client(0x0100), lamp(2));
+    let mut now = Instant::ORIGIN;
+    for _ in 0..10_000 {
+        now += Duration::from_millis(20);
+        let mut payload = OnOffSet::new(random.below(2) == 0, random.up_to(1)[0], None).encode();
+        match random.below(5) {
+            0 => payload = random.up_to(40),
+            1 => payload.truncate(1 + random.below(4)),
+            2 => payload.extend(random.up_to(30)),
+            3 => payload[2] = random.up_to(1)[0],
+            _ => {}
+        }
+        let mut message = to(2, MessageKey::App(APP), payload);
+        message.segmented = random.below(4) == 0;
+        // While a segmented message is under way, some find no room.
+        let _ = sender.handle_command(now, Command::Send(message));
+        exchange(&mut sender, &mut lamp, now, &mut random);
+    }
+    assert!(lamp.discards().get(Discard::Parameters) > 1_000, "{:?}", lamp.discards());
+    assert!(lamp.discards().get(Discard::NoModel) > 100, "{:?}", lamp.discards());
+    assert_serving(lamp, now);
+}
+
+/// Carries PDUs both ways, one in ten with a changed bit.
+fn exchange(a: &mut Node, b: &mut Node, now: Instant, random: &mut Random) {
+    for node in [&mut *a, &mut *b] {
+        while node.poll_timeout().is_some_and(|at| at <= now) {
+            node.handle_timeout(now);
+        }
+        while node.poll_event().is_some() {}
+    }
+    loop {
+        let (mut pdu, receiver) = match (a.poll_transmit(), b.poll_transmit()) {
+            (Some(pdu), other) => {
+                if let Some(other) = other {
+                    a.handle_pdu(now, &Received { ad_type: other.ad_type, data: &other.data, rssi: -60 });
+                }
+                (pdu, &mut *b)
+            }
+            (None, Some(pdu)) => (pdu, &mut *a),
+            (None, None) => return,
+        };
+        if random.below(10) == 0 {
+            let at = random.below(pdu.data.len());
+            pdu.data[at] ^= 1 << random.below(8);
+        }
+        receiver.handle_pdu(now, &Received { ad_type: pdu.ad_type, data: &pdu.data, rssi: -60 });
+    }
 }
