@@ -243,11 +243,9 @@ impl Bridge {
         let Some(device) = self.devices.of_element_mut(source) else { return };
         // A message that was sent with another TTL than the node's default says nothing about distance.
         let Some(hops) = device.default_ttl.checked_sub(ttl).map(|relays| relays + 1) else { return };
-        if device.hops.is_some_and(|known| known <= hops) {
-            return;
+        if device.note_hops(hops) {
+            self.publish_devices();
         }
-        device.hops = Some(hops);
-        self.publish_devices();
         if farthest != self.devices.farthest().map(|(device, hops)| (device.address, hops)) {
             self.publish_info();
         }

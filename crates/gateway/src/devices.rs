@@ -1,5 +1,6 @@
 //! The nodes of the network, their names, and what is known of each.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use mesh_wire::address::UnicastAddress;
@@ -26,6 +27,8 @@ pub struct Device {
     pub composition: Option<CompositionData>,
     /// Its functional elements, once the composition is known.
     pub endpoints: Vec<Endpoint>,
+    /// Messages that were heard of it, and the transmissions that they took together.
+    heard: (u64, u64),
     element_count: u8,
     element_names: BTreeMap<u8, String>,
 }
@@ -100,6 +103,7 @@ impl Devices {
                 hops: None,
                 composition: None,
                 endpoints: Vec::new(),
+                heard: (0, 0),
                 element_count: node.element_count,
                 element_names: node.element_names,
             };
@@ -180,14 +184,29 @@ impl Devices {
         }
     }
 
-    /// The node that most transmissions lie between, of those that were heard.
+    /// The node that most transmissions lie between, of those that were heard. Where several have the same
+    /// smallest number, the one whose messages took more on average.
     pub(crate) fn farthest(&self) -> Option<(&Device, u8)> {
-        self.iter().filter_map(|device| Some((device, device.hops?))).fold(None, |farthest, next| {
-            match farthest {
-                Some((_, hops)) if hops >= next.1 => farthest,
-                _ => Some(next),
-            }
-        })
+        let heard = self.iter().filter_map(|device| Some((device, device.hops?)));
+        heard.max_by(|(a, a_hops), (b, b_hops)| a_hops.cmp(b_hops).then_with(|| a.compare_mean(b)))
+    }
+}
+
+impl Device {
+    /// Notes that a message of it took so many transmissions; tells whether that is the smallest number yet.
+    pub(crate) fn note_hops(&mut self, hops: u8) -> bool {
+        self.heard.0 += 1;
+        self.heard.1 += u64::from(hops);
+        let is_news = self.hops.is_none_or(|known| hops < known);
+        if is_news {
+            self.hops = Some(hops);
+        }
+        is_news
+    }
+
+    fn compare_mean(&self, other: &Self) -> Ordering {
+        // a/b against c/d, without dividing.
+        (self.heard.1 * other.heard.0).cmp(&(other.heard.1 * self.heard.0))
     }
 }
 
