@@ -88,8 +88,6 @@ pub struct ServerConnection {
     last_received: Instant,
     /// The largest packet that the client accepts (§3.1.2.11.4).
     pub maximum_packet_size: u32,
-    /// Whether Reason String and User Properties may be sent with any packet (§3.1.2.11.7).
-    pub wants_problem_information: bool,
 }
 
 impl ServerConnection {
@@ -100,7 +98,6 @@ impl ServerConnection {
             keep_alive: Duration::from_secs(connect.keep_alive.into()),
             last_received: now,
             maximum_packet_size: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
-            wants_problem_information: connect.properties.request_problem_information.unwrap_or(true),
         }
     }
 

@@ -209,6 +209,7 @@ async fn connack_admits_what_is_not_there_and_refusals_say_why() {
     assert_eq!(properties.topic_alias_maximum, None, "absent means 0");
     assert_eq!(properties.shared_subscription_available, Some(false));
     assert_eq!(properties.subscription_identifiers_available, Some(false));
+    assert_eq!(properties.receive_maximum, Some(100));
     assert!(properties.assigned_client_identifier.is_some());
     let shared = client.subscribe(filter("$share/g/a", QoS::AtMostOnce)).await.unwrap();
     assert_eq!(shared, [ReasonCode::SharedSubscriptionsNotSupported]);
@@ -259,6 +260,39 @@ async fn a_stopping_server_tells_its_clients() {
     let wanted = Error::Connection(ConnectionError::Disconnected(ReasonCode::ServerShuttingDown));
     assert_eq!(timeout(Duration::from_secs(10), messages.next()).await.unwrap(), Err(wanted.clone()));
     assert_eq!(timeout(Duration::from_secs(10), local_messages.next()).await.unwrap(), Err(wanted));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_qos_2_beyond_the_window_is_taken_in_every_version() {
+    let server = start().await;
+    for version in VERSIONS {
+        let topic = format!("burst/{}", version as u8);
+        let (reader, mut messages) = connect(&server, options(Version::V5, "reader")).await;
+        reader.subscribe(filter(&topic, QoS::ExactlyOnce)).await.unwrap();
+        let (sender, _messages) = connect(&server, options(version, "burst")).await;
+        let all: Vec<_> = (0..300)
+            .map(|number| {
+                let (sender, message) =
+                    (sender.clone(), publish(&topic, QoS::ExactlyOnce, &number.to_string()));
+                tokio::spawn(async move { sender.publish(message).await })
+            })
+            .collect();
+        for sent in all {
+            assert_eq!(sent.await.unwrap(), Ok(ReasonCode::Success));
+        }
+        let mut received = Vec::new();
+        for _ in 0..300 {
+            received.push(
+                String::from_utf8(next(&mut messages).await.payload.to_vec())
+                    .unwrap()
+                    .parse::<u32>()
+                    .unwrap(),
+            );
+        }
+        received.sort_unstable();
+        assert!(received.into_iter().eq(0..300), "each once");
+    }
+    server.shutdown().await;
 }
 
 /// A small generator, so that the run is the same everywhere (xorshift64*).

@@ -13,6 +13,7 @@ use mqtt_wire::{
 
 use super::{Connection, ConnectionId, EndReason, Ended, Shard, Timer};
 use crate::client::Client;
+use crate::limits::Limits;
 use crate::message::Message;
 
 impl Shard {
@@ -77,7 +78,7 @@ impl Shard {
         let client = self.clients.entry(client_id.clone()).or_insert_with(|| Client::new(client_id.clone()));
         client.open(id, &mut connect, &limits);
         let granted = client.expiry;
-        let connack = connack(&connect, session_present, granted, is_assigned, limits.max_packet_size);
+        let connack = connack(&connect, session_present, granted, is_assigned, &limits);
         self.send(now, id, &connack.into());
         self.start_keep_alive(id);
         self.resend(now, id);
@@ -274,14 +275,15 @@ fn connack(
     session_present: bool,
     granted_expiry: Duration,
     is_assigned: bool,
-    max_packet_size: u32,
+    limits: &Limits,
 ) -> ConnAck {
     let asked = connect.properties.session_expiry_interval.unwrap_or(0);
     let granted = u32::try_from(granted_expiry.as_secs()).unwrap_or(u32::MAX);
     let properties = Properties {
         session_expiry_interval: (granted != asked).then_some(granted),
         assigned_client_identifier: is_assigned.then(|| connect.client_id.clone()),
-        maximum_packet_size: Some(max_packet_size),
+        receive_maximum: Some(limits.max_awaiting_rel),
+        maximum_packet_size: Some(limits.max_packet_size),
         subscription_identifiers_available: Some(false),
         shared_subscription_available: Some(false),
         ..Properties::default()

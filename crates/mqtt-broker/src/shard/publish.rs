@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clock::Instant;
 use mqtt_proto::server::ProtocolError;
 use mqtt_proto::session::Receipt;
-use mqtt_wire::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, TopicName};
+use mqtt_wire::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, TopicName, Version};
 
 use super::{ConnectionId, PeerMessage, ROUTE_CACHE, Shard};
 use crate::message::Message;
@@ -40,8 +40,12 @@ impl Shard {
         }
     }
 
+    /// Clients of MQTT 5.0 know the Receive Maximum; the others are bound by their 65,535 packet identifiers.
     fn receipt(&mut self, id: ConnectionId, packet_id: PacketId) -> Option<Receipt> {
-        let limit = usize::from(self.shared.limits.max_awaiting_rel);
+        let limit = match self.connection(id)?.proto.version() {
+            Version::V5 => usize::from(self.shared.limits.max_awaiting_rel),
+            _ => usize::MAX,
+        };
         self.with_client(id, |client| client.inbound.handle_publish(packet_id, limit))
     }
 
