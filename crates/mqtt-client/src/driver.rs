@@ -84,13 +84,26 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
 
     /// Serves the connection to its end, and says why it ended.
     pub(crate) async fn run(mut self) -> Error {
-        loop {
+        let error = loop {
             match self.step().await {
                 Ok(true) => {}
-                Ok(false) => return Error::Closed,
-                Err(error) => return error,
+                Ok(false) => break Error::Closed,
+                Err(error) => break error,
+            }
+        };
+        self.take_events();
+        let (messages, backlog) = self.into_messages();
+        for message in backlog {
+            if messages.send(message).await.is_err() {
+                break;
             }
         }
+        error
+    }
+
+    /// What arrived before the end, which is still handed out. The rest is gone, so nobody waits for an answer.
+    fn into_messages(self) -> (mpsc::Sender<Publish>, VecDeque<Publish>) {
+        (self.messages, self.backlog)
     }
 
     /// One turn; `false` after the client's goodbye.
@@ -99,6 +112,7 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         self.send_waiting();
         self.flush().await?;
         let may_read = self.backlog.is_empty();
+        self.excuse_unread();
         let may_request = self.waiting.is_none() && !self.is_orphaned;
         tokio::select! {
             read = self.reader.read_buf(&mut self.input), if may_read => self.handle_read(read)?,
@@ -133,7 +147,15 @@ impl<S: AsyncRead + AsyncWrite + Send + Unpin> Driver<S> {
         }
     }
 
+    /// While nothing is read, no answer can be missed.
+    fn excuse_unread(&mut self) {
+        if !self.backlog.is_empty() {
+            self.connection.postpone_answer(self.now());
+        }
+    }
+
     fn handle_timeout(&mut self) -> Result<(), Error> {
+        self.excuse_unread();
         let now = self.now();
         Ok(self.connection.handle_timeout(now)?)
     }

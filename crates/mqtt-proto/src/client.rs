@@ -216,6 +216,13 @@ impl ClientConnection {
         let _ = self.send(now, &Disconnect::new(reason).into());
     }
 
+    /// The host has not read what the server sent up to now, so the server's time for an answer begins anew.
+    pub fn postpone_answer(&mut self, now: Instant) {
+        if self.is_connected && self.waits_since.is_some() {
+            self.waits_since = Some(now);
+        }
+    }
+
     /// Does what is due.
     ///
     /// # Errors
@@ -309,6 +316,10 @@ impl ClientConnection {
         if connack.reason_code != ReasonCode::Success {
             return Err(ConnectionError::Refused(connack.reason_code));
         }
+        // [MQTT-3.2.2-2]: what was asked to be clean has nothing to go on with.
+        if connack.session_present && self.clean_start {
+            return Err(ConnectionError::Protocol);
+        }
         let properties = &connack.properties;
         self.is_connected = true;
         self.waits_since = None;
@@ -356,6 +367,10 @@ impl ClientConnection {
     }
 
     fn handle_publish(&mut self, now: Instant, publish: Box<Publish>) -> Result<(), ConnectionError> {
+        // Our Topic Alias Maximum is 0 (MQTT 5.0 §3.3.2.3.4).
+        if publish.properties.topic_alias.is_some() {
+            return Err(ConnectionError::Protocol);
+        }
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.acknowledge(now, &Packet::PubAck(Ack::new(id))),
             (QoS::ExactlyOnce, Some(id)) => {

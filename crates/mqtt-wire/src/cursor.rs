@@ -1,6 +1,6 @@
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 
-use crate::{DecodeError, Text};
+use crate::{DecodeError, EncodeError, Text};
 
 /// Takes fields from the front of a packet's bytes, without copying them.
 #[derive(Debug)]
@@ -107,7 +107,13 @@ pub(crate) fn encode_text(text: &Text, out: &mut BytesMut) {
     encode_binary(text.as_bytes(), out);
 }
 
-/// Binary Data. What is longer than its length can say is cut off; the types see to it that nothing is.
+/// Whether Binary Data can be written: its length has 16 bits.
+pub(crate) fn check_binary(bytes: &[u8]) -> Result<(), EncodeError> {
+    if bytes.len() > usize::from(u16::MAX) { Err(EncodeError::TooLarge) } else { Ok(()) }
+}
+
+/// Binary Data. What is longer than its length can say would be cut off: texts never are, and all else has
+/// gone through [`check_binary`].
 pub(crate) fn encode_binary(bytes: &[u8], out: &mut BytesMut) {
     let length = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     out.put_u16(length);

@@ -1,7 +1,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use crate::cursor::{Cursor, encode_binary, encode_text, encode_variable};
+use crate::cursor::{Cursor, check_binary, encode_binary, encode_text, encode_variable};
 use crate::{DecodeError, EncodeError, Text};
 
 /// Where a property can stand: the packets of MQTT 5.0 that have properties, and the Will Properties.
@@ -262,6 +262,9 @@ impl Properties {
         if self.is_empty() {
             out.put_u8(0);
             return Ok(());
+        }
+        for data in [&self.correlation_data, &self.authentication_data].into_iter().flatten() {
+            check_binary(data)?;
         }
         let mut list = BytesMut::new();
         self.encode_all(&mut list);

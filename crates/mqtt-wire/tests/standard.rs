@@ -5,7 +5,8 @@ mod common;
 
 use bytes::BytesMut;
 use mqtt_wire::{
-    DecodeError, Decoder, Packet, PropertyScope, ReasonCode, TextError, TopicError, Version, property_scopes,
+    DecodeError, Decoder, EncodeError, Packet, PropertyScope, QoS, ReasonCode, Text, TextError, TopicError,
+    TopicName, Version, property_scopes,
 };
 use serde_json::Value;
 
@@ -200,4 +201,20 @@ fn the_connect_of_the_standard_is_read() {
     assert_eq!((will.topic.as_str(), &will.payload[..], will.qos as u8), ("w", &b"bye"[..], 1));
     assert_eq!(connect.password.as_deref(), Some(&b"pw"[..]));
     assert!(!format!("{connect:?}").contains("pw"), "no password in a log");
+}
+
+#[test]
+fn data_that_its_length_cannot_say_is_refused_not_cut_off() {
+    let long = bytes::Bytes::from(vec![0; 65_536]);
+    let mut publish = mqtt_wire::Publish::new(TopicName::new("t").unwrap(), QoS::AtMostOnce, "");
+    publish.properties.correlation_data = Some(long.clone());
+    let mut connect = mqtt_wire::Connect::new(Version::V3_1_1, Text::new("c").unwrap());
+    connect.username = Some(Text::new("u").unwrap());
+    connect.password = Some(long);
+    for (packet, version) in [(Packet::from(publish), Version::V5), (Packet::from(connect), Version::V3_1_1)]
+    {
+        let mut out = BytesMut::new();
+        assert_eq!(packet.encode(version, &mut out), Err(EncodeError::TooLarge));
+        assert!(out.is_empty());
+    }
 }

@@ -1,7 +1,7 @@
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use super::{QoS, Version};
-use crate::cursor::{Cursor, encode_binary, encode_text};
+use crate::cursor::{Cursor, check_binary, encode_binary, encode_text};
 use crate::property::{Properties, PropertyScope};
 use crate::{DecodeError, EncodeError, ReasonCode, Text, TopicName};
 
@@ -151,12 +151,14 @@ impl Connect {
         if let Some(will) = &self.will {
             encode_properties(&will.properties, self.version, out)?;
             encode_binary(will.topic.as_bytes(), out);
+            check_binary(&will.payload)?;
             encode_binary(&will.payload, out);
         }
         if let Some(username) = &self.username {
             encode_text(username, out);
         }
         if let Some(password) = &self.password {
+            check_binary(password)?;
             encode_binary(password, out);
         }
         Ok(())
