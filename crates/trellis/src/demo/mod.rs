@@ -169,6 +169,8 @@ fn banner(
     medium: &str,
 ) -> String {
     let port = if mqtt_port == 1883 { String::new() } else { format!(" -p {mqtt_port}") };
+    // As it was called, so that the commands work where it is not installed.
+    let program = std::env::args().next().unwrap_or_else(|| "trellis".to_owned());
     let capture = args.pcap.as_ref().map_or_else(String::new, |path| {
         let path = path.display();
         format!("  Capture       {path}; read it with: xargs tshark -2 -r {path} -Y btmesh < {path}.keys\n")
@@ -184,9 +186,9 @@ fn banner(
 
 Try, in another terminal (mosquitto_pub and mosquitto_sub take the same flags):
 
-  trellis sub{port} -t 'mesh/#' -v
-  trellis pub{port} -t 'mesh/{farthest}/set' -m '{{\"state\":\"ON\"}}'
-  trellis pub{port} -t 'mesh/kitchen/ceiling/set' -m '{{\"state\":\"ON\",\"transition\":2}}'
+  {program} sub{port} -t 'mesh/#' -v
+  {program} pub{port} -t 'mesh/{farthest}/set' -m '{{\"state\":\"ON\"}}'
+  {program} pub{port} -t 'mesh/kitchen/ceiling/set' -m '{{\"state\":\"ON\",\"transition\":2}}'
 
 Ctrl-C stops it.
 ",
