@@ -45,7 +45,7 @@ const MESH_PROTO_ORDER: [&str; 8] =
     ["keys", "bearer", "network", "lower_transport", "upper_transport", "access", "foundation", "node"];
 
 /// Text that would tie the repository to one machine.
-const MACHINE_PATHS: [&str; 3] = ["/work/", "/root/", "/farm/"];
+const MACHINE_PATHS: [&str; 2] = ["/home/", "/Users/"];
 
 /// Checks every rule under `root` and reports all breaches at once.
 pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
