@@ -233,8 +233,8 @@ fn own_node(
         dev_key: DevKey::new(own.device_key.as_ref().ok_or(GatewayError::NoAddress)?.0),
     };
     let element = Element::new(0)
-        .with_client(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
-        .with_client(ModelId::CONFIGURATION_CLIENT, CONFIGURATION_CLIENT_OPCODES);
+        .with_host(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
+        .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION_CLIENT_OPCODES);
     let transmit = transmit_of(own);
     let node_config = NodeConfig {
         // 0xFFFF is the company of those that have none.

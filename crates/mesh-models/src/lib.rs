@@ -1,6 +1,6 @@
 //! The models of the Bluetooth Mesh Model specification: typed messages, and servers with their states.
 //!
-//! A server implements [`mesh_proto::access::Model`] and is given to an element of a node. A client is a list of
+//! A server implements [`mesh_proto::access::Server`] and is given to an element of a node. A client is a list of
 //! opcodes: its host decodes what arrives with the messages of this crate.
 //!
 //! Not for: deciding who may control what, or talking to MQTT (`gateway` does).

@@ -106,6 +106,7 @@ impl ConfigurationServer<'_> {
             }
             M::ModelSubscriptionDeleteAll { model } => {
                 let status = into_status(self.subscriber(*model).map(|entry| entry.subscriptions.clear()));
+                self.share_subscriptions(*model);
                 M::ModelSubscriptionStatus { status, address: Address::Unassigned, model: *model }
             }
             M::ModelSubscriptionGet { model } => match self.subscriber(*model) {
@@ -298,7 +299,7 @@ impl ConfigurationServer<'_> {
         to: Destination,
         model: ModelRef,
     ) -> Status {
-        into_status(self.subscriber(model).and_then(|entry| {
+        let result = self.subscriber(model).and_then(|entry| {
             let subscriptions = &mut entry.subscriptions;
             match change {
                 SubscriptionChange::Delete => subscriptions.retain(|known| *known != to),
@@ -310,7 +311,15 @@ impl ConfigurationServer<'_> {
                 SubscriptionChange::Add => subscriptions.push(to),
             }
             Ok(())
-        }))
+        });
+        self.share_subscriptions(model);
+        into_status(result)
+    }
+
+    fn share_subscriptions(&mut self, model: ModelRef) {
+        if let Some(element) = self.own_element(model.element) {
+            self.elements.share_subscriptions(element, model.model);
+        }
     }
 
     fn subscriber(&mut self, model: ModelRef) -> Result<&mut ModelEntry, Status> {

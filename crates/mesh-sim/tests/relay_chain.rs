@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clock::Instant;
 use mesh_crypto::{AppKey, DevKey, NetKey};
-use mesh_proto::access::{Context, Element, Model, ReceivedMessage};
+use mesh_proto::access::{Context, Element, Place, ReceivedMessage, Server};
 use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
@@ -33,18 +33,19 @@ const SEEDS: u64 = 5;
 /// Sends back what it gets.
 struct Echo;
 
-impl Model for Echo {
-    fn id(&self) -> ModelId {
-        ECHO
+impl Server for Echo {
+    fn models(&self) -> Vec<Place> {
+        vec![Place::first(ECHO)]
     }
 
-    fn understands(&self, opcode: Opcode) -> bool {
+    fn understands(&self, _model: ModelId, opcode: Opcode) -> bool {
         opcode == REQUEST
     }
 
     fn handle_message(
         &mut self,
         _now: Instant,
+        _place: Place,
         message: &ReceivedMessage,
         context: &mut Context,
     ) -> Result<(), DecodeError> {
@@ -71,7 +72,7 @@ fn node(address: u16, seed: u64) -> Node {
         },
         NodeConfig {
             product: Product { company: COMPANY, product: 1, version: 1 },
-            elements: vec![Element::new(0).with_server(Echo).with_client(ASKER, &[ANSWER])],
+            elements: vec![Element::new(0).with_server(Echo).with_host(ASKER, &[ANSWER])],
             network_transmit: transmit,
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::new(10).unwrap(),

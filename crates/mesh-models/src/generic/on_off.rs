@@ -1,7 +1,7 @@
 use alloc::vec::Vec;
 
 use clock::Instant;
-use mesh_proto::access::{Context, Model, ReceivedMessage};
+use mesh_proto::access::{Context, Place, ReceivedMessage, Server};
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::UnicastAddress;
@@ -178,7 +178,7 @@ impl OnOffServer {
             self.on = set.on;
             if is_news {
                 context.changed();
-                context.publish(self.status_at(now).encode());
+                context.publish(Place::first(ON_OFF_SERVER), self.status_at(now).encode());
             }
             return;
         }
@@ -208,7 +208,7 @@ impl OnOffServer {
             context.changed();
         }
         if begins_now || ends_now {
-            context.publish(self.status_at(now).encode());
+            context.publish(Place::first(ON_OFF_SERVER), self.status_at(now).encode());
         }
     }
 
@@ -218,18 +218,19 @@ impl OnOffServer {
     }
 }
 
-impl Model for OnOffServer {
-    fn id(&self) -> ModelId {
-        ON_OFF_SERVER
+impl Server for OnOffServer {
+    fn models(&self) -> Vec<Place> {
+        Vec::from([Place::first(ON_OFF_SERVER)])
     }
 
-    fn understands(&self, opcode: Opcode) -> bool {
+    fn understands(&self, _model: ModelId, opcode: Opcode) -> bool {
         [OnOffGet::OPCODE, OnOffSet::OPCODE, OnOffSet::UNACKNOWLEDGED].contains(&opcode)
     }
 
     fn handle_message(
         &mut self,
         now: Instant,
+        _place: Place,
         message: &ReceivedMessage,
         context: &mut Context,
     ) -> Result<(), DecodeError> {
@@ -259,7 +260,7 @@ impl Model for OnOffServer {
         self.change.map(|change| if change.has_begun { change.ends } else { change.begins })
     }
 
-    fn status(&self, now: Instant) -> Option<Vec<u8>> {
+    fn status(&self, now: Instant, _place: Place) -> Option<Vec<u8>> {
         Some(self.status_at(now).encode())
     }
 }

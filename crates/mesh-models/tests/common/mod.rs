@@ -78,8 +78,8 @@ pub fn client(address: u16) -> Node {
         Opcode::Two(0x8019),
     ];
     let element = Element::new(0)
-        .with_client(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
-        .with_client(ModelId::CONFIGURATION_CLIENT, CONFIGURATION);
+        .with_host(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
+        .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION);
     let mut client = node(address, vec![element]);
     add_application(&mut client);
     bind(&mut client, address, ON_OFF_CLIENT);
@@ -183,6 +183,6 @@ impl Medium {
     }
 
     pub fn is_on(&self, index: usize) -> bool {
-        self.nodes[index].model::<OnOffServer>(0).unwrap().is_on(self.now)
+        self.nodes[index].server::<OnOffServer>(0).unwrap().is_on(self.now)
     }
 }

@@ -7,7 +7,7 @@ use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
 use mesh_wire::foundation::Publication;
 use mesh_wire::{AppKeyIndex, ModelId};
 
-use super::{Access, Model};
+use super::{Access, Place, Server, ServerEntry};
 use crate::upper_transport::Destination;
 
 /// Most addresses that a model subscribes to.
@@ -20,15 +20,17 @@ pub const MAX_BINDINGS: usize = 16;
 #[derive(Debug, Default)]
 pub struct Elements {
     elements: Vec<Element>,
+    servers: Vec<ServerEntry>,
 }
 
 /// An element and its models.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Element {
     /// Where it is, in the numbers of the GATT Namespace Descriptors; 0: unknown.
     pub location: u16,
-    /// Its models.
+    /// Its models; those of its servers only once it is part of a node.
     pub models: Vec<ModelEntry>,
+    servers: Vec<Box<dyn Server>>,
 }
 
 /// A model of an element, with what the Configuration Server keeps for it.
@@ -60,33 +62,81 @@ pub enum Reach {
 impl Element {
     /// An element without models.
     pub fn new(location: u16) -> Self {
-        Self { location, models: Vec::new() }
+        Self { location, models: Vec::new(), servers: Vec::new() }
     }
 
-    /// Adds a server model.
+    /// Adds the models of a server, to this element and, where it has more, to those that follow.
     #[must_use]
-    pub fn with_server(self, model: impl Model) -> Self {
-        let id = model.id();
-        self.with(id, Access::Server(Box::new(model)))
+    pub fn with_server(mut self, server: impl Server) -> Self {
+        self.servers.push(Box::new(server));
+        self
     }
 
-    /// Adds a client model that understands `opcodes`.
+    /// Adds a client model, or another whose messages the host handles itself, that understands `opcodes`.
     #[must_use]
-    pub fn with_client(self, id: ModelId, opcodes: &'static [Opcode]) -> Self {
-        self.with(id, Access::Client(opcodes))
+    pub fn with_host(mut self, id: ModelId, opcodes: &'static [Opcode]) -> Self {
+        self.add(id, Access::Host(opcodes));
+        self
     }
 
-    pub(crate) fn with(mut self, id: ModelId, access: Access) -> Self {
+    pub(crate) fn add(&mut self, id: ModelId, access: Access) {
         let (bindings, subscriptions, publication) = (Vec::new(), Vec::new(), None);
         self.models.push(ModelEntry { id, access, bindings, subscriptions, publication });
-        self
+    }
+}
+
+impl core::fmt::Debug for Element {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Element").field("location", &self.location).field("models", &self.models).finish()
     }
 }
 
 impl Elements {
-    /// Elements, the primary one first.
-    pub fn new(elements: Vec<Element>) -> Self {
-        Self { elements }
+    /// Elements, the primary one first. A server that needs more elements than there are gets them.
+    pub fn new(mut elements: Vec<Element>) -> Self {
+        let mut servers = Vec::new();
+        let mut index = 0;
+        while index < elements.len() {
+            for server in core::mem::take(&mut elements[index].servers) {
+                for Place { element, model } in server.models() {
+                    let at = index + usize::from(element);
+                    while elements.len() <= at {
+                        elements.push(Element::new(0));
+                    }
+                    elements[at].add(model, Access::Server(servers.len()));
+                }
+                let first_element = u8::try_from(index).unwrap_or(u8::MAX);
+                servers.push(ServerEntry { first_element, server });
+            }
+            index += 1;
+        }
+        Self { elements, servers }
+    }
+
+    pub(crate) fn servers(&self) -> &[ServerEntry] {
+        &self.servers
+    }
+
+    pub(crate) fn servers_mut(&mut self) -> &mut [ServerEntry] {
+        &mut self.servers
+    }
+
+    /// The models beside the servers that they belong to.
+    pub(crate) fn split_mut(&mut self) -> (&[Element], &mut [ServerEntry]) {
+        (&self.elements, &mut self.servers)
+    }
+
+    /// Has the models of one server on one element, which extend each other, share the subscriptions of
+    /// `from` (MshPRT §4.2.4).
+    pub(crate) fn share_subscriptions(&mut self, element: u8, from: ModelId) {
+        let Some(entry) = self.model(element, from) else { return };
+        let Access::Server(server) = entry.access else { return };
+        let list = entry.subscriptions.clone();
+        for model in self.elements.get_mut(usize::from(element)).into_iter().flat_map(|x| &mut x.models) {
+            if matches!(model.access, Access::Server(other) if other == server) {
+                model.subscriptions.clone_from(&list);
+            }
+        }
     }
 
     /// How many there are.

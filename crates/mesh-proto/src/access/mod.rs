@@ -1,7 +1,8 @@
 //! The access layer (MshPRT §3.7): which models a message reaches, and what models may do with it.
 
 mod elements;
-mod model;
+mod server;
 
 pub use elements::{Element, Elements, MAX_BINDINGS, MAX_SUBSCRIPTIONS, ModelEntry, Reach};
-pub use model::{Access, Context, Model, ReceivedMessage};
+pub(crate) use server::ServerEntry;
+pub use server::{Access, Context, Place, ReceivedMessage, Server};

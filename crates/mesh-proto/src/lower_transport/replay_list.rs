@@ -23,6 +23,24 @@ impl ReplayList {
         Self { newest: BTreeMap::new(), whole: BTreeMap::new(), capacity }
     }
 
+    /// What is noted of a source: its newest PDU, and its newest segmented message that became whole.
+    pub fn entry(&self, src: UnicastAddress) -> Option<(SeqAuth, Option<SeqAuth>)> {
+        Some((*self.newest.get(&src)?, self.whole.get(&src).copied()))
+    }
+
+    /// The sources of which something is noted.
+    pub fn sources(&self) -> impl Iterator<Item = UnicastAddress> {
+        self.newest.keys().copied()
+    }
+
+    /// Notes what was noted before a restart.
+    pub fn restore(&mut self, src: UnicastAddress, newest: SeqAuth, whole: Option<SeqAuth>) {
+        self.newest.insert(src, newest);
+        if let Some(whole) = whole {
+            self.whole.insert(src, whole);
+        }
+    }
+
     /// Whether a PDU may be taken: it is newer than all of its source before, and can be noted.
     pub fn check(&self, src: UnicastAddress, seq_auth: SeqAuth) -> Result<(), Discard> {
         match self.newest.get(&src) {

@@ -109,6 +109,17 @@ impl NetworkLayer {
         self.iv_index
     }
 
+    /// The sequence number that is next, if one is left.
+    pub fn next_seq(&self) -> Option<Seq> {
+        self.next_seq
+    }
+
+    /// Goes on where this node stopped: with sequence numbers that it cannot have used.
+    pub(crate) fn continue_from(&mut self, iv_index: IvIndex, seq: Seq) {
+        self.iv_index = iv_index;
+        self.next_seq = Some(seq);
+    }
+
     /// The element that `address` is, if it is one of this node's.
     pub fn own_element(&self, address: UnicastAddress) -> Option<u8> {
         let offset = u16::from(address).checked_sub(self.address.into())?;

@@ -2,6 +2,7 @@
 
 mod publish;
 mod receive;
+mod records;
 mod send;
 
 use alloc::collections::VecDeque;
@@ -17,7 +18,7 @@ use mesh_wire::{AppKeyIndex, IvIndex, ModelId, NetKeyIndex, Transmit, Ttl};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use crate::access::{Access, Element, Elements, Model, ReceivedMessage};
+use crate::access::{Access, Context, Element, Elements, ReceivedMessage, Server};
 use crate::bearer::{Received, Transmission};
 use crate::discard::{Discard, DiscardCounts};
 use crate::foundation::{ConfigurationServer, Product, describe};
@@ -27,6 +28,8 @@ use crate::lower_transport::{
 };
 use crate::network::{NetworkLayer, Relay};
 use crate::upper_transport::Destination;
+
+pub use records::{Record, RecordKey, RestoreError};
 
 /// Sources that a node protects against replay: the CRPL of its composition data.
 const REPLAY_LIST: u16 = 256;
@@ -146,12 +149,10 @@ pub enum CommandError {
 pub enum Event {
     /// A message reached a client model.
     Message(ReceivedMessage),
-    /// The state of a server model changed.
+    /// A state of a server changed.
     Changed {
-        /// The model's element.
+        /// The server's first element.
         element: u8,
-        /// The model.
-        model: ModelId,
     },
     /// The sending of a message has ended: an unsegmented one was handed to the bearer, a segmented one
     /// acknowledged, if its destination does that.
@@ -213,6 +214,8 @@ pub struct Node {
     transmit: VecDeque<Transmission>,
     events: VecDeque<Event>,
     is_reset: bool,
+    /// What the host has to store; `None`: it stores nothing.
+    records: Option<records::Records>,
 }
 
 impl Node {
@@ -224,7 +227,8 @@ impl Node {
             elements.push(Element::new(0));
         }
         let primary = core::mem::take(&mut elements[0]);
-        elements[0] = primary.with(ModelId::CONFIGURATION_SERVER, Access::Foundation);
+        elements[0] = primary;
+        elements[0].add(ModelId::CONFIGURATION_SERVER, Access::Foundation);
         let elements = Elements::new(elements);
         let composition = CompositionData {
             company: config.product.company,
@@ -259,7 +263,24 @@ impl Node {
             transmit: VecDeque::new(),
             events: VecDeque::new(),
             is_reset: false,
+            records: None,
         }
+    }
+
+    /// A node whose host stores what it must remember ([`Node::take_records`]): the one that `stored` came from,
+    /// or, without any, one that was provisioned just now.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub fn restore(
+        now: Instant,
+        provisioned: Provisioned,
+        config: NodeConfig,
+        stored: impl IntoIterator<Item = (RecordKey, Vec<u8>)>,
+    ) -> Result<Self, RestoreError> {
+        let mut node = Self::new(provisioned, config);
+        node.remember(now, stored)?;
+        Ok(node)
     }
 
     /// The address of the primary element.
@@ -282,14 +303,30 @@ impl Node {
         &self.discards
     }
 
-    /// The server model of type `M` on an element, if there is one.
-    pub fn model<M: Model>(&self, element: u8) -> Option<&M> {
-        self.elements.models().filter(|(index, _)| *index == element).find_map(|(_, entry)| {
-            match &entry.access {
-                Access::Server(model) => (model.as_ref() as &dyn Any).downcast_ref(),
-                _ => None,
-            }
-        })
+    /// The server of type `S` that begins on an element, if there is one.
+    pub fn server<S: Server>(&self, element: u8) -> Option<&S> {
+        let mut servers = self.elements.servers().iter().filter(|entry| entry.first_element == element);
+        servers.find_map(|entry| (entry.server.as_ref() as &dyn Any).downcast_ref())
+    }
+
+    /// Has the host act on a server, as a hand on the lamp's own button or a sensor's measurement does, and does
+    /// what the server then asks for.
+    pub fn with_server<S: Server, T>(
+        &mut self,
+        now: Instant,
+        element: u8,
+        act: impl FnOnce(&mut S, &mut Context) -> T,
+    ) -> Option<T> {
+        let mut servers = self.elements.servers_mut().iter_mut().enumerate();
+        let (number, first, server) = servers.find_map(|(number, entry)| {
+            let server = (entry.server.as_mut() as &mut dyn Any).downcast_mut::<S>()?;
+            (entry.first_element == element).then_some((number, entry.first_element, server))
+        })?;
+        let mut context = Context::default();
+        let result = act(server, &mut context);
+        self.follow_up(now, number, first, context);
+        self.flush(now);
+        Some(result)
     }
 
     /// The AppKeys that a model is bound to.
@@ -349,7 +386,7 @@ impl Node {
                 Timer::PublishRetransmit(element, model) => self.repeat_publication(now, element, model),
             }
         }
-        self.handle_model_timeouts(now);
+        self.handle_server_timeouts(now);
         self.flush(now);
     }
 
@@ -358,27 +395,25 @@ impl Node {
         if self.is_reset {
             return None;
         }
-        let models = self.elements.models().filter_map(|(_, entry)| match &entry.access {
-            Access::Server(model) => model.poll_timeout(),
-            _ => None,
-        });
+        let servers = self.elements.servers().iter().filter_map(|entry| entry.server.poll_timeout());
         let layers = [self.timers.next(), self.segmenter.poll_timeout(), self.reassembler.poll_timeout()];
-        layers.into_iter().flatten().chain(models).min()
+        layers.into_iter().flatten().chain(servers).min()
     }
 
-    /// The next advertisement to be sent.
+    /// The next advertisement to be sent; none while records wait to be stored.
     pub fn poll_transmit(&mut self) -> Option<Transmission> {
-        self.transmit.pop_front()
+        if self.is_held_back() { None } else { self.transmit.pop_front() }
     }
 
-    /// The next thing that the host should know.
+    /// The next thing that the host should know; nothing while records wait to be stored.
     pub fn poll_event(&mut self) -> Option<Event> {
-        self.events.pop_front()
+        if self.is_held_back() { None } else { self.events.pop_front() }
     }
 
     /// Takes the node out of its network.
     fn reset(&mut self) {
         self.is_reset = true;
+        self.forget();
         self.events.push_back(Event::Reset);
     }
 
@@ -400,6 +435,7 @@ impl Node {
         if let ConfigMessage::ModelPublicationStatus { status: Status::Success, .. } = answer {
             self.restart_publications(now, request);
         }
+        self.record_configuration();
         Some(answer)
     }
 

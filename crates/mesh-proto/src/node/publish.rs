@@ -6,11 +6,15 @@ use alloc::vec::Vec;
 use clock::Instant;
 use mesh_wire::ModelId;
 use mesh_wire::foundation::{ConfigMessage, Publication, PublishDestination};
+use rand_core::Rng as _;
 
 use super::{Node, OutgoingMessage, Timer};
-use crate::access::Access;
+use crate::access::{Access, Place};
 use crate::keys::MessageKey;
 use crate::upper_transport::Destination;
+
+/// The largest power of two that divides a Publish Period (MMDL §4.1.3.4).
+const MAX_PERIOD_DIVISOR: u8 = 15;
 
 /// What was published last and is still to be repeated.
 pub(super) type Publications = BTreeMap<(u8, ModelId), Repetition>;
@@ -57,14 +61,14 @@ impl Node {
     }
 
     pub(super) fn publish_periodically(&mut self, now: Instant, element: u8, model: ModelId) {
-        let Some(period) = self.publication(element, model).and_then(|x| x.period.duration()) else {
-            return;
-        };
-        self.timers.set(Timer::PublishPeriod(element, model), now + period);
-        let status = self.elements.model(element, model).and_then(|entry| match &entry.access {
-            Access::Server(model) => model.status(now),
-            _ => None,
-        });
+        let Some(entry) = self.elements.model(element, model) else { return };
+        let Access::Server(number) = entry.access else { return };
+        let Some(period) = entry.publication.and_then(|x| x.period.duration()) else { return };
+        let server = &self.elements.servers()[number];
+        let place = Place { element: element - server.first_element, model };
+        let divisor = server.server.period_divisor(now, place).min(MAX_PERIOD_DIVISOR);
+        let status = server.server.status(now, place);
+        self.timers.set(Timer::PublishPeriod(element, model), now + period / (1 << divisor));
         if let Some(payload) = status {
             self.publish(now, element, model, payload);
         }
@@ -79,7 +83,9 @@ impl Node {
             self.timers.cancel(&Timer::PublishRetransmit(element, model.model));
             self.publications.remove(&(element, model.model));
             if let Some(period) = self.publication(element, model.model).and_then(|x| x.period.duration()) {
-                self.timers.set(Timer::PublishPeriod(element, model.model), now + period);
+                // Nodes that were configured or powered up together must not publish together for ever.
+                let phase = period.mul_f64(f64::from(self.rng.next_u32()) / f64::from(u32::MAX));
+                self.timers.set(Timer::PublishPeriod(element, model.model), now + phase);
             }
         }
     }

@@ -12,7 +12,7 @@ use mesh_wire::lower_transport::{KeyHint, LowerTransportPdu, Segment, SegmentedK
 use mesh_wire::{DecodeError, ModelId, NetKeyIndex, SeqAuth, Ttl};
 
 use super::{Event, Node, OutgoingMessage};
-use crate::access::{Access, Context, ModelEntry, Reach, ReceivedMessage};
+use crate::access::{Access, Context, ModelEntry, Place, Reach, ReceivedMessage, ServerEntry};
 use crate::bearer::Received;
 use crate::discard::Discard;
 use crate::keys::MessageKey;
@@ -51,6 +51,7 @@ impl Node {
             LowerTransportPdu::UnsegmentedAccess(hint, upper) => {
                 let opened = self.open(hint, &arrived, arrived.seq_auth(), &upper, Mic::Bits32)?;
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
+                self.record_replay(arrived.pdu.src);
                 self.deliver_opened(now, &arrived, opened, received.rssi)
             }
             LowerTransportPdu::Segment(segment) => {
@@ -62,6 +63,7 @@ impl Node {
                 };
                 self.segmenter.handle_ack(now, arrived.pdu.src, own, arrived.net_key_index, ack)?;
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
+                self.record_replay(arrived.pdu.src);
                 Ok(())
             }
             LowerTransportPdu::UnsegmentedControl(..) => Err(Discard::ControlOpcode),
@@ -112,6 +114,7 @@ impl Node {
         let mic = if szmic { Mic::Bits64 } else { Mic::Bits32 };
         let opened = self.open(key, arrived, whole.seq_auth, &whole.upper, mic)?;
         self.replay_list.note_segmented(source.src, whole.seq_auth, source.seq_auth);
+        self.record_replay(source.src);
         self.deliver_opened(now, arrived, opened, rssi)
     }
 
@@ -191,8 +194,11 @@ impl Node {
         }
         let mut result = Err(Discard::NoModel);
         let mut outcomes = Vec::new();
-        for (element, entry) in self.elements.models_mut() {
-            if !reach.covers(element, entry) || !is_reached_by(entry, delivery.key, opcode) {
+        let (elements, servers) = self.elements.split_mut();
+        let models =
+            (0..=u8::MAX).zip(elements).flat_map(|(at, x)| x.models.iter().map(move |model| (at, model)));
+        for (element, entry) in models {
+            if !reach.covers(element, entry) || !is_reached_by(servers, entry, delivery.key, opcode) {
                 continue;
             }
             let message = ReceivedMessage {
@@ -206,24 +212,29 @@ impl Node {
                 opcode,
                 parameters: parameters.to_vec(),
             };
-            match &mut entry.access {
-                Access::Server(model) => {
+            match entry.access {
+                Access::Server(number) => {
+                    let ServerEntry { first_element, server } = &mut servers[number];
+                    let place = Place { element: element - *first_element, model: entry.id };
                     let mut context = Context::default();
-                    match model.handle_message(now, &message, &mut context) {
-                        Ok(()) => outcomes.push((element, entry.id, context)),
+                    match server.handle_message(now, place, &message, &mut context) {
+                        Ok(()) => outcomes.push((element, number, *first_element, context)),
                         Err(_) => {
                             result = Err(Discard::Parameters);
                             continue;
                         }
                     }
                 }
-                Access::Client(_) => self.events.push_back(Event::Message(message)),
+                Access::Host(_) => self.events.push_back(Event::Message(message)),
                 Access::Foundation => continue,
             }
             result = Ok(());
         }
-        for (element, model, context) in outcomes {
-            self.follow_up(now, element, model, context, Some(delivery));
+        for (element, number, first_element, mut context) in outcomes {
+            if let Some(payload) = context.reply.take() {
+                self.answer(now, element, delivery, payload);
+            }
+            self.follow_up(now, number, first_element, context);
         }
         result
     }
@@ -248,23 +259,14 @@ impl Node {
         Ok(())
     }
 
-    /// Does what a model asked for.
-    fn follow_up(
-        &mut self,
-        now: Instant,
-        element: u8,
-        model: ModelId,
-        context: Context,
-        cause: Option<&Delivery>,
-    ) {
+    /// Does what a server asked for.
+    pub(super) fn follow_up(&mut self, now: Instant, number: usize, first_element: u8, context: Context) {
         if context.changed {
-            self.events.push_back(Event::Changed { element, model });
+            self.record_server(number);
+            self.events.push_back(Event::Changed { element: first_element });
         }
-        if let (Some(payload), Some(delivery)) = (context.reply, cause) {
-            self.answer(now, element, delivery, payload);
-        }
-        if let Some(payload) = context.publish {
-            self.publish(now, element, model, payload);
+        for (place, payload) in context.publications {
+            self.publish(now, first_element.saturating_add(place.element), place.model, payload);
         }
     }
 
@@ -284,34 +286,32 @@ impl Node {
         self.wait(now + delay, delivery.net_key_index, message);
     }
 
-    pub(super) fn handle_model_timeouts(&mut self, now: Instant) {
+    pub(super) fn handle_server_timeouts(&mut self, now: Instant) {
         let mut outcomes = Vec::new();
-        for (element, entry) in self.elements.models_mut() {
-            if let Access::Server(model) = &mut entry.access
-                && model.poll_timeout().is_some_and(|at| at <= now)
-            {
+        for (number, entry) in self.elements.servers_mut().iter_mut().enumerate() {
+            if entry.server.poll_timeout().is_some_and(|at| at <= now) {
                 let mut context = Context::default();
-                model.handle_timeout(now, &mut context);
-                outcomes.push((element, entry.id, context));
+                entry.server.handle_timeout(now, &mut context);
+                outcomes.push((number, entry.first_element, context));
             }
         }
-        for (element, model, context) in outcomes {
-            self.follow_up(now, element, model, context, None);
+        for (number, first_element, context) in outcomes {
+            self.follow_up(now, number, first_element, context);
         }
     }
 }
 
 /// Whether a message under `key` with this opcode is the model's: an AppKey must be bound to it, and device
 /// keys are the foundation models' (MshPRT §3.7.3.4).
-fn is_reached_by(entry: &ModelEntry, key: MessageKey, opcode: Opcode) -> bool {
+fn is_reached_by(servers: &[ServerEntry], entry: &ModelEntry, key: MessageKey, opcode: Opcode) -> bool {
     let is_bound = match key {
         MessageKey::App(index) => entry.bindings.contains(&index),
         MessageKey::RemoteDevice => entry.id == ModelId::CONFIGURATION_CLIENT,
         MessageKey::LocalDevice => false,
     };
     let understands = match &entry.access {
-        Access::Server(model) => model.understands(opcode),
-        Access::Client(opcodes) => opcodes.contains(&opcode),
+        Access::Server(number) => servers[*number].server.understands(entry.id, opcode),
+        Access::Host(opcodes) => opcodes.contains(&opcode),
         Access::Foundation => false,
     };
     is_bound && understands

@@ -177,6 +177,7 @@ impl Node {
         let dst = message.destination.address();
         let ttl = message.ttl.unwrap_or(self.default_ttl);
         let seq = self.network.take_seq().map_err(|SequenceExhausted| SendError::SequenceExhausted)?;
+        self.record_sequence();
         self.segmenter.handle_seq(seq);
         let seq_auth = SeqAuth { iv_index: self.network.iv_index(), seq };
         let envelope = Envelope { net_key_index, src, dst, seq_auth };
@@ -198,6 +199,7 @@ impl Node {
 
     fn send_network(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
         let transmission = self.network.send(&self.keys, outgoing);
+        self.record_sequence();
         self.transmit.extend(transmission.map_err(|SequenceExhausted| SendError::SequenceExhausted)?);
         Ok(())
     }
