@@ -1,0 +1,283 @@
+//! What a node must remember over a restart, and how it takes it back.
+//!
+//! The rule is the host's to keep and the node's to enforce: what a node sends or tells while records wait is held
+//! back until the host has said that they are stored. So after any crash no sequence number is used twice, and
+//! nothing that was taken once is taken again.
+
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+use clock::Instant;
+use mesh_wire::access::Opcode;
+use mesh_wire::address::UnicastAddress;
+use mesh_wire::foundation::{ConfigMessage, FeatureState, ModelRef, SubscriptionChange};
+use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Reader, Seq, SeqAuth};
+
+use super::Node;
+use crate::upper_transport::Destination;
+
+/// Sequence numbers that are reserved at a time. A restart wastes what is left of them: at most 1 in 30,000 of
+/// those that an IV Index has.
+const SEQUENCE_BLOCK: u32 = 512;
+
+/// What a record is about. Its octets are for the host's keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RecordKey {
+    /// `IV Index:32 SEQ:24`, big-endian: smaller sequence numbers may have been used.
+    Sequence,
+    /// Of one source `IV Index:32 SEQ:24` of the newest PDU, and then, if there was one, of the newest segmented
+    /// message.
+    Replay(UnicastAddress),
+    /// The Configuration Server's states, as the messages that bring them about: each `length:16` and the message.
+    Configuration,
+    /// The states of the server on this element, in its own form; several servers in the order of their elements.
+    Server(u8),
+}
+
+/// A record, to be stored in place of an earlier one with the same key; `None`: the earlier one is to go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// What it is about.
+    pub key: RecordKey,
+    /// What it says.
+    pub value: Option<Vec<u8>>,
+}
+
+/// The records of a node whose host stores them.
+#[derive(Debug)]
+pub(super) struct Records {
+    changed: BTreeMap<RecordKey, Option<Vec<u8>>>,
+    /// Whether some were handed out that are not stored yet.
+    is_storing: bool,
+    /// Sequence numbers below this one are reserved.
+    reserved: Option<Seq>,
+    configuration: Vec<u8>,
+}
+
+/// What is wrong with a stored record. The node would not be safe without it, so it is not made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the stored record {key:?} of the node cannot be read ({source}); restore a copy, or provision it anew"
+)]
+pub struct RestoreError {
+    /// Which record.
+    pub key: RecordKey,
+    /// What is wrong.
+    pub source: DecodeError,
+}
+
+impl RecordKey {
+    /// `kind:8 number:16`, big-endian.
+    pub fn to_octets(self) -> [u8; 3] {
+        let (kind, number) = match self {
+            Self::Sequence => (1, 0),
+            Self::Replay(source) => (2, source.into()),
+            Self::Configuration => (3, 0),
+            Self::Server(number) => (4, u16::from(number)),
+        };
+        let [high, low] = number.to_be_bytes();
+        [kind, high, low]
+    }
+
+    /// The key with these octets.
+    pub fn from_octets(octets: &[u8]) -> Option<Self> {
+        let &[kind, high, low] = octets else { return None };
+        match (kind, high, low) {
+            (1, 0, 0) => Some(Self::Sequence),
+            (2, _, _) => UnicastAddress::new(u16::from_be_bytes([high, low])).map(Self::Replay),
+            (3, 0, 0) => Some(Self::Configuration),
+            (4, 0, number) => Some(Self::Server(number)),
+            _ => None,
+        }
+    }
+}
+
+impl Node {
+    /// Has the node keep records from now on, after it took back those that were stored.
+    ///
+    /// # Errors
+    /// The first record that cannot be read.
+    pub(super) fn remember(
+        &mut self,
+        now: Instant,
+        stored: impl IntoIterator<Item = (RecordKey, Vec<u8>)>,
+    ) -> Result<(), RestoreError> {
+        for (key, value) in stored {
+            self.take_back(now, key, &value).map_err(|source| RestoreError { key, source })?;
+        }
+        let configuration = self.configuration();
+        self.records = Some(Records {
+            changed: BTreeMap::new(),
+            is_storing: false,
+            reserved: self.network.next_seq(),
+            configuration,
+        });
+        Ok(())
+    }
+
+    /// Takes the records that are to be stored, all together or none, before anything else happens. Nothing is
+    /// sent or told until [`Node::handle_stored`] is called.
+    pub fn take_records(&mut self) -> Vec<Record> {
+        let Some(records) = &mut self.records else { return Vec::new() };
+        let changed = core::mem::take(&mut records.changed);
+        records.is_storing |= !changed.is_empty();
+        changed.into_iter().map(|(key, value)| Record { key, value }).collect()
+    }
+
+    /// The records that were taken are stored.
+    pub fn handle_stored(&mut self) {
+        if let Some(records) = &mut self.records {
+            records.is_storing = false;
+        }
+    }
+
+    /// Whether what the node sends and tells has to wait for its host.
+    pub(super) fn is_held_back(&self) -> bool {
+        self.records.as_ref().is_some_and(|records| records.is_storing || !records.changed.is_empty())
+    }
+
+    fn take_back(&mut self, now: Instant, key: RecordKey, value: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(value);
+        match key {
+            RecordKey::Sequence => {
+                let SeqAuth { iv_index, seq } = seq_auth(&mut reader)?;
+                self.network.continue_from(iv_index, seq);
+            }
+            RecordKey::Replay(source) => {
+                let newest = seq_auth(&mut reader)?;
+                let whole = if reader.is_empty() { None } else { Some(seq_auth(&mut reader)?) };
+                self.replay_list.restore(source, newest, whole);
+            }
+            RecordKey::Configuration => return self.configure_from(now, value),
+            RecordKey::Server(number) => {
+                if let Some(entry) = self.elements.servers_mut().get_mut(usize::from(number)) {
+                    entry.server.restore(now, value);
+                }
+                return Ok(());
+            }
+        }
+        reader.finish(())
+    }
+
+    fn configure_from(&mut self, now: Instant, value: &[u8]) -> Result<(), DecodeError> {
+        let mut reader = Reader::new(value);
+        while !reader.is_empty() {
+            let length = u16::from_be_bytes(reader.array()?);
+            let (opcode, parameters) = Opcode::decode(reader.take(usize::from(length))?)?;
+            let request = ConfigMessage::decode(opcode, parameters)?;
+            self.configure(now, &request, NetKeyIndex::ZERO).ok_or(DecodeError::UnknownOpcode)?;
+        }
+        Ok(())
+    }
+
+    /// The states of the Configuration Server as the messages that bring them about.
+    fn configuration(&self) -> Vec<u8> {
+        let relay = if self.network.relay.enabled { FeatureState::Enabled } else { FeatureState::Disabled };
+        let mut messages = Vec::from([
+            ConfigMessage::DefaultTtlSet { ttl: self.default_ttl },
+            ConfigMessage::RelaySet { relay, retransmit: self.network.relay.retransmit },
+            ConfigMessage::NetworkTransmitSet { transmit: self.network.network_transmit },
+        ]);
+        for subnet in self.keys.subnets() {
+            messages.push(ConfigMessage::NetKeyAdd { index: subnet.index, key: subnet.net_key.clone() });
+            messages.extend(self.keys.applications_of(subnet.index).map(|application| {
+                ConfigMessage::AppKeyAdd {
+                    net_key_index: subnet.index,
+                    index: application.index,
+                    key: application.app_key.clone(),
+                }
+            }));
+        }
+        for (element, entry) in self.elements.models() {
+            let Some(element) = self.address.element(element) else { continue };
+            let model = ModelRef { element, model: entry.id };
+            messages.extend(entry.bindings.iter().map(|&index| ConfigMessage::ModelAppBind { index, model }));
+            messages.extend(entry.subscriptions.iter().map(|to| match *to {
+                Destination::Address(address) => {
+                    ConfigMessage::ModelSubscriptionChange { change: SubscriptionChange::Add, address, model }
+                }
+                Destination::Label(label) => ConfigMessage::ModelSubscriptionVirtualAddressChange {
+                    change: SubscriptionChange::Add,
+                    label,
+                    model,
+                },
+            }));
+            let publication = entry.publication;
+            messages.extend(
+                publication.map(|publication| ConfigMessage::ModelPublicationSet { publication, model }),
+            );
+        }
+        let mut octets = Vec::new();
+        for message in messages {
+            let message = message.encode();
+            // An access message has at most 380 octets.
+            octets.extend(u16::try_from(message.len()).unwrap_or(0).to_be_bytes());
+            octets.extend(message);
+        }
+        octets
+    }
+
+    pub(super) fn record_configuration(&mut self) {
+        let configuration = self.configuration();
+        if let Some(records) = &mut self.records
+            && records.configuration != configuration
+        {
+            records.configuration.clone_from(&configuration);
+            records.changed.insert(RecordKey::Configuration, Some(configuration));
+        }
+    }
+
+    /// Reserves sequence numbers, if the last one taken was the last that was reserved.
+    pub(super) fn record_sequence(&mut self) {
+        let (Some(records), Some(next)) = (&mut self.records, self.network.next_seq()) else { return };
+        if records.reserved.is_none_or(|reserved| next > reserved) {
+            let end = (u32::from_be_bytes(prepend(next)) + SEQUENCE_BLOCK).min(0x00ff_ffff);
+            let reserved = Seq::new(end).unwrap_or(next);
+            records.reserved = Some(reserved);
+            let value = encode(&SeqAuth { iv_index: self.network.iv_index(), seq: reserved });
+            records.changed.insert(RecordKey::Sequence, Some(value));
+        }
+    }
+
+    pub(super) fn record_replay(&mut self, source: UnicastAddress) {
+        let Some(records) = &mut self.records else { return };
+        let Some((newest, whole)) = self.replay_list.entry(source) else { return };
+        let mut value = encode(&newest);
+        value.extend(whole.iter().flat_map(encode));
+        records.changed.insert(RecordKey::Replay(source), Some(value));
+    }
+
+    pub(super) fn record_server(&mut self, number: usize) {
+        let Some(records) = &mut self.records else { return };
+        let Some(entry) = self.elements.servers().get(number) else { return };
+        if let Ok(number) = u8::try_from(number) {
+            records.changed.insert(RecordKey::Server(number), Some(entry.server.save()));
+        }
+    }
+
+    /// A node that was reset has nothing to remember.
+    pub(super) fn forget(&mut self) {
+        let sources: Vec<UnicastAddress> = self.replay_list.sources().collect();
+        let Some(records) = &mut self.records else { return };
+        let servers = (0..=u8::MAX).take(self.elements.servers().len()).map(RecordKey::Server);
+        let keys = [RecordKey::Sequence, RecordKey::Configuration].into_iter();
+        let keys = keys.chain(servers).chain(sources.into_iter().map(RecordKey::Replay));
+        records.changed = keys.map(|key| (key, None)).collect();
+    }
+}
+
+const fn prepend(seq: Seq) -> [u8; 4] {
+    let [a, b, c] = seq.to_be_bytes();
+    [0, a, b, c]
+}
+
+fn encode(at: &SeqAuth) -> Vec<u8> {
+    let mut octets = Vec::from(at.iv_index.0.to_be_bytes());
+    octets.extend(at.seq.to_be_bytes());
+    octets
+}
+
+fn seq_auth(reader: &mut Reader<'_>) -> Result<SeqAuth, DecodeError> {
+    let iv_index = IvIndex(u32::from_be_bytes(reader.array()?));
+    Ok(SeqAuth { iv_index, seq: Seq::from_be_bytes(reader.array()?) })
+}
