@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
 mod fuzz;
+mod generate;
 mod interop;
 mod testdata;
 mod tidy;
@@ -20,6 +21,8 @@ enum Command {
         /// The folder that holds `mesh`, `mqtt` and `peers`
         dir: PathBuf,
     },
+    /// Write the source files that are made of the facts in `testdata/`
+    Generate,
     /// Run every fuzz target
     Fuzz {
         /// For how long, in all
@@ -41,6 +44,7 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
+        Command::Generate => generate::run(&root()),
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Tidy => tidy::check(&root()),

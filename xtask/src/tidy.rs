@@ -57,6 +57,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     breaches.extend(crate_headers(root)?);
     breaches.extend(module_order(root)?);
     breaches.extend(machine_paths(root)?);
+    breaches.extend(crate::generate::stale(root)?);
     if breaches.is_empty() {
         return Ok(());
     }
