@@ -6,7 +6,8 @@ use std::time::Duration;
 use clock::Instant;
 use libfuzzer_sys::fuzz_target;
 use mesh_crypto::{AppKey, DevKey, Mic, NetKey, NetworkKeys};
-use mesh_models::generic::{ON_OFF_SERVER, OnOffServer};
+use mesh_models::lighting::{Light, LightKind};
+use mesh_models::messages::ON_OFF_SERVER;
 use mesh_proto::access::Element;
 use mesh_proto::bearer::Received;
 use mesh_proto::foundation::Product;
@@ -32,7 +33,7 @@ fn node() -> Node {
         Provisioned { net_key: NET_KEY, net_key_index, iv_index: IvIndex(1), address, dev_key: DEV_KEY },
         NodeConfig {
             product: Product { company: CompanyId(0xffff), product: 1, version: 1 },
-            elements: vec![Element::new(0).with_server(OnOffServer::new(false))],
+            elements: vec![Element::new(0).with_server(Light::new(LightKind::Coloured))],
             network_transmit: transmit,
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::MAX,

@@ -7,7 +7,8 @@
 //!
 //! ```
 //! use clock::Instant;
-//! use mesh_models::generic::{OnOffServer, OnOffSet};
+//! use mesh_models::generic::OnOffServer;
+//! use mesh_models::messages::OnOffSet;
 //! use mesh_models::transition::TransitionTime;
 //! use core::time::Duration;
 //!
@@ -20,5 +21,12 @@
 
 extern crate alloc;
 
+pub mod client;
 pub mod generic;
+pub mod lighting;
+mod message;
+pub mod messages;
+mod ramp;
 pub mod transition;
+
+pub use message::RangeStatus;

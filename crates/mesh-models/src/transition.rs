@@ -3,7 +3,6 @@
 use core::time::Duration;
 
 use clock::Instant;
-use mesh_wire::DecodeError;
 
 /// The Generic Default Transition Time format: `steps:6 resolution:2` from the least significant bit.
 /// 63 steps: unknown.
@@ -63,24 +62,8 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// Reads the optional end of a Set message.
-    ///
-    /// # Errors
-    /// When only one of the two is there, or the time is "unknown", which nobody can ask for.
-    pub fn decode(octets: &[u8]) -> Result<Option<Self>, DecodeError> {
-        match *octets {
-            [] => Ok(None),
-            [_] => Err(DecodeError::TooShort),
-            [time, delay] => {
-                let time = TransitionTime::from_octet(time);
-                if time.duration().is_none() {
-                    return Err(DecodeError::Prohibited("Transition Time"));
-                }
-                Ok(Some(Self { time, delay }))
-            }
-            _ => Err(DecodeError::TooLong),
-        }
-    }
+    /// No delay, no time.
+    pub const AT_ONCE: Self = Self { time: TransitionTime::IMMEDIATE, delay: 0 };
 
     /// How long the server waits before the change begins.
     pub fn delay_duration(self) -> Duration {
@@ -148,10 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_transition_and_an_unknown_time_are_refused() {
-        assert_eq!(Transition::decode(&[1]), Err(DecodeError::TooShort));
-        assert_eq!(Transition::decode(&[0x3f, 0]), Err(DecodeError::Prohibited("Transition Time")));
-        assert_eq!(Transition::decode(&[1, 2, 3]), Err(DecodeError::TooLong));
+    fn what_is_too_long_is_said_as_the_longest() {
         assert_eq!(TransitionTime::at_least(Duration::MAX).duration(), Some(TransitionTime::MAX));
     }
 

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use common::{APP, Medium, add_application, bind, client, configure, dev_key, lamp, node, to, unicast};
 use mesh_crypto::LabelUuid;
-use mesh_models::generic::{ON_OFF_SERVER, OnOffGet, OnOffServer, OnOffSet, OnOffStatus};
+use mesh_models::generic::OnOffServer;
+use mesh_models::messages::{ON_OFF_SERVER, OnOffGet, OnOffSet, OnOffStatus};
 use mesh_models::transition::TransitionTime;
 use mesh_proto::Discard;
 use mesh_proto::access::Element;
@@ -40,7 +41,7 @@ fn a_command_and_its_confirmation_cross_four_hops() {
     mesh.run(SECOND);
     assert!(mesh.is_on(4) && !mesh.is_on(1));
     let messages = mesh.messages(0);
-    assert_eq!(statuses(&messages), [OnOffStatus { present: true, target: None }]);
+    assert_eq!(statuses(&messages), [OnOffStatus { present_on_off: true, target: None }]);
     assert_eq!(messages[0].2, common::TTL - 3, "three relays took one each");
     // Each PDU is put on the air by its source and by each relay once: the cache and the TTL end the rest.
     assert_eq!(mesh.transmissions, 2 * 4);
@@ -71,7 +72,7 @@ fn a_transition_to_on_is_on_at_once_and_one_to_off_is_off_at_its_end() {
     assert!(mesh.is_on(1));
     let [status] = statuses(&mesh.messages(0))[..] else { panic!("one status") };
     let (target, remaining) = status.target.unwrap();
-    assert!(status.present && target && remaining.duration().unwrap() <= 2 * SECOND);
+    assert!(status.present_on_off && target && remaining.duration().unwrap() <= 2 * SECOND);
     mesh.run(3 * SECOND);
     mesh.send(0, to(2, APP_KEY, OnOffSet::new(false, 2, two_seconds).encode()));
     mesh.run(SECOND);
@@ -177,7 +178,7 @@ fn a_change_is_published_repeated_and_published_periodically() {
     mesh.run(SECOND);
     assert_eq!(statuses(&mesh.messages(0)).len(), 3, "once, and twice again");
     mesh.run(10 * SECOND);
-    assert_eq!(statuses(&mesh.messages(0)), [OnOffStatus { present: true, target: None }; 3]);
+    assert_eq!(statuses(&mesh.messages(0)), [OnOffStatus { present_on_off: true, target: None }; 3]);
     let none = Publication::NONE;
     configure(&mut mesh.nodes[1], ConfigMessage::ModelPublicationSet { publication: none, model: model(2) });
     mesh.run(30 * SECOND);
@@ -250,7 +251,7 @@ fn deleting_a_key_ends_what_used_it() {
     add_application(&mut lamp);
     bind(&mut lamp, 2, ON_OFF_SERVER);
     let mut mesh = Medium::full(vec![client(1), lamp]);
-    mesh.send(0, to(2, APP_KEY, OnOffGet.encode()));
+    mesh.send(0, to(2, APP_KEY, OnOffGet {}.encode()));
     mesh.run(SECOND);
     assert_eq!(mesh.messages(0).len(), 1);
 }
@@ -275,7 +276,7 @@ fn a_reset_node_answers_first_and_is_silent_after() {
     // The request, its relayed copy, and the answer with its copy.
     assert!(mesh.transmissions >= before + 2);
     let after = mesh.transmissions;
-    mesh.send(0, to(2, APP_KEY, OnOffGet.encode()));
+    mesh.send(0, to(2, APP_KEY, OnOffGet {}.encode()));
     mesh.run(SECOND);
     mesh.run(30 * SECOND);
     assert_eq!(mesh.transmissions, after + 1, "the lamp does not even relay, and its publication has ended");

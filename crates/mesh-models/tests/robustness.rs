@@ -8,7 +8,7 @@ use std::time::Duration;
 use clock::Instant;
 use common::{APP, Medium, NET_KEY, client, dev_key, lamp, to, unicast};
 use mesh_crypto::{Mic, NetworkKeys};
-use mesh_models::generic::{OnOffGet, OnOffSet, OnOffStatus};
+use mesh_models::messages::{OnOffGet, OnOffSet, OnOffStatus};
 use mesh_proto::Discard;
 use mesh_proto::bearer::Received;
 use mesh_proto::keys::{Keys, MessageKey};
@@ -129,7 +129,7 @@ fn a_peer_that_asks_and_never_acknowledges_does_not_silence_a_node() {
         mesh.nodes[1].handle_pdu(mesh.now, &received);
         while mesh.nodes[1].poll_transmit().is_some() {}
     }
-    mesh.send(0, to(2, MessageKey::App(APP), OnOffGet.encode()));
+    mesh.send(0, to(2, MessageKey::App(APP), OnOffGet {}.encode()));
     mesh.run(Duration::from_secs(1));
     let statuses = mesh.messages(0).into_iter().filter(|(opcode, ..)| *opcode == OnOffStatus::OPCODE).count();
     assert_eq!(statuses, 1);
@@ -145,7 +145,7 @@ fn ten_thousand_messages_under_the_device_key_leave_a_node_serving() {
     let keys = Keys::new(dev_key(2), KeyIndex::ZERO, NET_KEY);
     // Requests that would rightly take the lamp out of service are left out, so that it can be asked after.
     let harmful = [0x8000_u16, 0x8041, 0x8049, 0x803f, 0x8027, 0x8024, 0x800d, 0x8040];
-    let valid = [OnOffGet.encode(), OnOffSet::new(true, 3, None).encode(), vec![0x80, 0x08, 0x00]];
+    let valid = [OnOffGet {}.encode(), OnOffSet::new(true, 3, None).encode(), vec![0x80, 0x08, 0x00]];
     let mut sent = 0;
     for round in 0..20_000_u32 {
         now += Duration::from_millis(7);

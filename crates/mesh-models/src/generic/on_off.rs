@@ -2,134 +2,27 @@ use alloc::vec::Vec;
 
 use clock::Instant;
 use mesh_proto::access::{Context, Place, ReceivedMessage, Server};
-use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
-use mesh_wire::address::UnicastAddress;
 use mesh_wire::{DecodeError, ModelId};
 
-use crate::transition::{Transactions, Transition, TransitionTime};
+use super::level::Path;
+use crate::messages::{ON_OFF_SERVER, OnOffGet, OnOffSet, OnOffStatus};
+use crate::transition::{Transition, TransitionTime};
 
-/// Generic OnOff Server.
-pub const ON_OFF_SERVER: ModelId = ModelId::Sig(0x1000);
-
-/// Generic OnOff Client.
-pub const ON_OFF_CLIENT: ModelId = ModelId::Sig(0x1001);
-
-/// What a Generic OnOff Client understands.
-pub const ON_OFF_CLIENT_OPCODES: &[Opcode] = &[OnOffStatus::OPCODE];
-
-/// Generic OnOff Get: no parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnOffGet;
-
-/// Generic OnOff Set, acknowledged or not: `OnOff:8 TID:8 [Transition Time:8 Delay:8]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnOffSet {
-    /// Whether to be on.
-    pub on: bool,
-    /// The transaction; a repetition carries the same.
-    pub tid: u8,
-    /// How the change takes place; `None`: as the server likes.
-    pub transition: Option<Transition>,
-}
-
-/// Generic OnOff Status: `Present:8 [Target:8 Remaining Time:8]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct OnOffStatus {
-    /// Whether it is on now.
-    pub present: bool,
-    /// Where a change that is under way leads, and how long that takes yet.
-    pub target: Option<(bool, TransitionTime)>,
-}
-
-impl OnOffGet {
-    /// Its opcode.
-    pub const OPCODE: Opcode = Opcode::Two(0x8201);
-
-    /// Opcode and parameters.
-    pub fn encode(self) -> Vec<u8> {
-        Self::OPCODE.with(&[])
-    }
-}
+/// All that a Generic OnOff Server understands.
+pub(crate) const ON_OFF_OPCODES: [Opcode; 3] = [OnOffGet::OPCODE, OnOffSet::OPCODE, OnOffSet::UNACKNOWLEDGED];
 
 impl OnOffSet {
-    /// Its opcode, when an answer is wanted.
-    pub const OPCODE: Opcode = Opcode::Two(0x8202);
-
-    /// Its opcode, when none is.
-    pub const UNACKNOWLEDGED: Opcode = Opcode::Two(0x8203);
-
     /// A change without delay.
     pub fn new(on: bool, tid: u8, time: Option<TransitionTime>) -> Self {
-        Self { on, tid, transition: time.map(|time| Transition { time, delay: 0 }) }
-    }
-
-    /// Opcode and parameters, acknowledged.
-    pub fn encode(&self) -> Vec<u8> {
-        self.encode_as(Self::OPCODE)
-    }
-
-    /// Opcode and parameters under either opcode.
-    pub fn encode_as(&self, opcode: Opcode) -> Vec<u8> {
-        let mut payload = opcode.with(&[u8::from(self.on), self.tid]);
-        if let Some(transition) = self.transition {
-            payload.extend([transition.time.to_octet(), transition.delay]);
-        }
-        payload
-    }
-
-    /// Reads the parameters.
-    ///
-    /// # Errors
-    /// When they have another length, OnOff is neither 0 nor 1, or the transition time is unknown.
-    pub fn decode(parameters: &[u8]) -> Result<Self, DecodeError> {
-        let [on, tid, transition @ ..] = parameters else {
-            return Err(DecodeError::TooShort);
-        };
-        Ok(Self { on: decode_on_off(*on)?, tid: *tid, transition: Transition::decode(transition)? })
+        Self { on_off: on, tid, transition: time.map(|time| Transition { time, delay: 0 }) }
     }
 }
 
 impl OnOffStatus {
-    /// Its opcode.
-    pub const OPCODE: Opcode = Opcode::Two(0x8204);
-
-    /// Opcode and parameters.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut payload = Self::OPCODE.with(&[u8::from(self.present)]);
-        if let Some((target, remaining)) = self.target {
-            payload.extend([u8::from(target), remaining.to_octet()]);
-        }
-        payload
-    }
-
-    /// Reads the parameters.
-    ///
-    /// # Errors
-    /// When they have another length, or a state is neither 0 nor 1.
-    pub fn decode(parameters: &[u8]) -> Result<Self, DecodeError> {
-        match *parameters {
-            [] | [_, _] => Err(DecodeError::TooShort),
-            [present] => Ok(Self { present: decode_on_off(present)?, target: None }),
-            [present, target, remaining] => {
-                let target = Some((decode_on_off(target)?, TransitionTime::from_octet(remaining)));
-                Ok(Self { present: decode_on_off(present)?, target })
-            }
-            _ => Err(DecodeError::TooLong),
-        }
-    }
-
     /// What the state will be when nothing changes any more.
     pub fn destiny(&self) -> bool {
-        self.target.map_or(self.present, |(target, _)| target)
-    }
-}
-
-fn decode_on_off(octet: u8) -> Result<bool, DecodeError> {
-    match octet {
-        0 => Ok(false),
-        1 => Ok(true),
-        _ => Err(DecodeError::Prohibited("OnOff")),
+        self.target.map_or(self.present_on_off, |(target, _)| target)
     }
 }
 
@@ -141,7 +34,7 @@ fn decode_on_off(octet: u8) -> Result<bool, DecodeError> {
 pub struct OnOffServer {
     on: bool,
     change: Option<Change>,
-    transactions: Transactions<(UnicastAddress, Destination)>,
+    transactions: Path,
 }
 
 /// A change that is under way.
@@ -156,7 +49,7 @@ struct Change {
 impl OnOffServer {
     /// A server that is on or off at the start.
     pub fn new(on: bool) -> Self {
-        Self { on, change: None, transactions: Transactions::default() }
+        Self { on, change: None, transactions: Path::default() }
     }
 
     /// Whether it is on at `now`.
@@ -168,14 +61,14 @@ impl OnOffServer {
         }
     }
 
-    fn set(&mut self, now: Instant, set: &OnOffSet, context: &mut Context) {
+    /// Goes on or off, as a message or a hand on the device asks; publishes what changes.
+    pub fn set(&mut self, now: Instant, on: bool, transition: Transition, context: &mut Context) {
         self.on = self.is_on(now);
         self.change = None;
-        let transition = set.transition.unwrap_or(Transition { time: TransitionTime::IMMEDIATE, delay: 0 });
         // A transition to the state that is there already is none.
-        if transition.total().is_zero() || (self.on == set.on && transition.delay == 0) {
-            let is_news = self.on != set.on;
-            self.on = set.on;
+        if transition.total().is_zero() || (self.on == on && transition.delay == 0) {
+            let is_news = self.on != on;
+            self.on = on;
             if is_news {
                 context.changed();
                 context.publish(Place::first(ON_OFF_SERVER), self.status_at(now).encode());
@@ -184,8 +77,47 @@ impl OnOffServer {
         }
         let begins = now + transition.delay_duration();
         let ends = now + transition.total();
-        self.change = Some(Change { target: set.on, begins, ends, has_begun: false });
+        self.change = Some(Change { target: on, begins, ends, has_begun: false });
         self.advance(now, context);
+    }
+
+    /// What it is, and where a change that is under way leads.
+    pub fn status_at(&self, now: Instant) -> OnOffStatus {
+        let target = self.change.map(|change| (change.target, TransitionTime::at_least(change.ends - now)));
+        OnOffStatus { present_on_off: self.is_on(now), target }
+    }
+
+    /// Takes a message; without a transition of its own it takes place as `default` says.
+    pub(crate) fn handle(
+        &mut self,
+        now: Instant,
+        message: &ReceivedMessage,
+        default: impl Fn(Option<Transition>) -> Transition,
+        context: &mut Context,
+    ) -> Result<(), DecodeError> {
+        self.advance(now, context);
+        if message.opcode == OnOffGet::OPCODE {
+            OnOffGet::decode(&message.parameters)?;
+        } else {
+            let set = OnOffSet::decode(&message.parameters)?;
+            let path = (message.source, message.destination);
+            if self.transactions.is_new(now, path, set.tid) {
+                self.set(now, set.on_off, default(set.transition), context);
+            }
+        }
+        if message.opcode != OnOffSet::UNACKNOWLEDGED {
+            context.reply(self.status_at(now).encode());
+        }
+        Ok(())
+    }
+
+    /// What it will be when nothing changes any more.
+    pub(crate) fn destiny(&self) -> bool {
+        self.change.map_or(self.on, |change| change.target)
+    }
+
+    pub(crate) fn power_up(&mut self, on: bool) {
+        (self.on, self.change) = (on, None);
     }
 
     /// Takes the steps of a change that are due.
@@ -211,11 +143,6 @@ impl OnOffServer {
             context.publish(Place::first(ON_OFF_SERVER), self.status_at(now).encode());
         }
     }
-
-    fn status_at(&self, now: Instant) -> OnOffStatus {
-        let target = self.change.map(|change| (change.target, TransitionTime::at_least(change.ends - now)));
-        OnOffStatus { present: self.is_on(now), target }
-    }
 }
 
 impl Server for OnOffServer {
@@ -224,7 +151,7 @@ impl Server for OnOffServer {
     }
 
     fn understands(&self, _model: ModelId, opcode: Opcode) -> bool {
-        [OnOffGet::OPCODE, OnOffSet::OPCODE, OnOffSet::UNACKNOWLEDGED].contains(&opcode)
+        ON_OFF_OPCODES.contains(&opcode)
     }
 
     fn handle_message(
@@ -234,22 +161,7 @@ impl Server for OnOffServer {
         message: &ReceivedMessage,
         context: &mut Context,
     ) -> Result<(), DecodeError> {
-        self.advance(now, context);
-        if message.opcode == OnOffGet::OPCODE {
-            if !message.parameters.is_empty() {
-                return Err(DecodeError::TooLong);
-            }
-        } else {
-            let set = OnOffSet::decode(&message.parameters)?;
-            let path = (message.source, message.destination);
-            if self.transactions.is_new(now, path, set.tid) {
-                self.set(now, &set, context);
-            }
-        }
-        if message.opcode != OnOffSet::UNACKNOWLEDGED {
-            context.reply(self.status_at(now).encode());
-        }
-        Ok(())
+        self.handle(now, message, |asked| asked.unwrap_or(Transition::AT_ONCE), context)
     }
 
     fn handle_timeout(&mut self, now: Instant, context: &mut Context) {
@@ -262,5 +174,13 @@ impl Server for OnOffServer {
 
     fn status(&self, now: Instant, _place: Place) -> Option<Vec<u8>> {
         Some(self.status_at(now).encode())
+    }
+
+    fn save(&self) -> Vec<u8> {
+        Vec::from([u8::from(self.destiny())])
+    }
+
+    fn restore(&mut self, _now: Instant, saved: &[u8]) {
+        self.power_up(saved == [1]);
     }
 }

@@ -6,17 +6,22 @@
     reason = "a test may panic, and needs what it needs"
 )]
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clock::Instant;
 use mesh_crypto::{AppKey, DevKey, NetKey};
-use mesh_models::generic::{ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES, ON_OFF_SERVER, OnOffServer};
+use mesh_models::client::CLIENTS;
+use mesh_models::generic::OnOffServer;
+use mesh_models::messages::ON_OFF_SERVER;
 use mesh_proto::access::Element;
-use mesh_proto::bearer::Received;
+use mesh_proto::bearer::{Received, Transmission};
 use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Answer, Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned};
+use mesh_proto::node::{
+    Answer, Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned, Record, RecordKey,
+};
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, UnicastAddress};
@@ -39,8 +44,37 @@ pub fn app_key() -> AppKey {
     AppKey::new([0x22; 16])
 }
 
-/// A node with these elements, with the application key 0 added and all its models bound to it.
+/// A node with these elements.
 pub fn node(address: u16, elements: Vec<Element>) -> Node {
+    let (provisioned, config) = parts(address, elements);
+    Node::new(provisioned, config)
+}
+
+/// The node that `store` came from, or a new one without any.
+pub fn restored(address: u16, elements: Vec<Element>, store: &Store) -> Node {
+    let (provisioned, config) = parts(address, elements);
+    let stored = store.iter().map(|(key, value)| (RecordKey::from_octets(key).unwrap(), value.clone()));
+    Node::restore(Instant::ORIGIN, provisioned, config, stored).unwrap()
+}
+
+/// What a node's host keeps.
+pub type Store = BTreeMap<[u8; 3], Vec<u8>>;
+
+pub fn store(node: &mut Node, store: &mut Store) {
+    for Record { key, value } in node.take_records() {
+        match value {
+            Some(value) => store.insert(key.to_octets(), value),
+            None => store.remove(&key.to_octets()),
+        };
+    }
+    node.handle_stored();
+}
+
+pub fn received(sent: &Transmission) -> Received<'_> {
+    Received { ad_type: sent.ad_type, data: &sent.data, rssi: -60 }
+}
+
+fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
     let transmit = Transmit::from_octet(0x0a);
     let provisioned = Provisioned {
         net_key: NET_KEY,
@@ -57,7 +91,7 @@ pub fn node(address: u16, elements: Vec<Element>) -> Node {
         default_ttl: Ttl::new(TTL).unwrap(),
         seed: [u8::try_from(address & 0xff).unwrap(); 32],
     };
-    Node::new(provisioned, config)
+    (provisioned, config)
 }
 
 /// A lamp that knows the application.
@@ -77,12 +111,13 @@ pub fn client(address: u16) -> Node {
         Opcode::Two(0x801f),
         Opcode::Two(0x8019),
     ];
-    let element = Element::new(0)
-        .with_host(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
-        .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION);
-    let mut client = node(address, vec![element]);
+    let element =
+        CLIENTS.into_iter().fold(Element::new(0), |element, (id, opcodes)| element.with_host(id, opcodes));
+    let mut client = node(address, vec![element.with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION)]);
     add_application(&mut client);
-    bind(&mut client, address, ON_OFF_CLIENT);
+    for (model, _) in CLIENTS {
+        bind(&mut client, address, model);
+    }
     client
 }
 
