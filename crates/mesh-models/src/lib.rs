@@ -27,6 +27,7 @@ pub mod lighting;
 mod message;
 pub mod messages;
 mod ramp;
+pub mod sensor;
 pub mod transition;
 
 pub use message::RangeStatus;

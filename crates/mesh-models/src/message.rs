@@ -4,6 +4,7 @@ use alloc::vec::Vec;
 
 use mesh_wire::{DecodeError, Reader};
 
+use crate::sensor::PropertyId;
 use crate::transition::{Transition, TransitionTime};
 
 /// A value inside of a message.
@@ -186,6 +187,21 @@ impl Field for Transition {
     #[cfg(test)]
     fn numbers(&self, numbers: &mut Vec<i64>) {
         numbers.extend([i64::from(self.time.to_octet()), i64::from(self.delay)]);
+    }
+}
+
+impl Field for PropertyId {
+    fn put(&self, octets: &mut Vec<u8>) {
+        u16::from(*self).put(octets);
+    }
+
+    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::new(reader.u16_le()?).ok_or(DecodeError::Prohibited("Property ID"))
+    }
+
+    #[cfg(test)]
+    fn numbers(&self, numbers: &mut Vec<i64>) {
+        numbers.push(u16::from(*self).into());
     }
 }
 

@@ -6,6 +6,7 @@ use mesh_wire::access::Opcode;
 use mesh_wire::{DecodeError, ModelId, Reader};
 
 use crate::message::{Field, RangeStatus, messages};
+use crate::sensor::PropertyId;
 use crate::transition::{Transition, TransitionTime};
 
 /// Generic OnOff Server.
@@ -30,6 +31,12 @@ pub const POWER_ON_OFF_SETUP_SERVER: ModelId = ModelId::Sig(0x1007);
 pub const BATTERY_SERVER: ModelId = ModelId::Sig(0x100C);
 /// Generic Battery Client.
 pub const BATTERY_CLIENT: ModelId = ModelId::Sig(0x100D);
+/// Sensor Server.
+pub const SENSOR_SERVER: ModelId = ModelId::Sig(0x1100);
+/// Sensor Client.
+pub const SENSOR_CLIENT: ModelId = ModelId::Sig(0x1102);
+/// Sensor Setup Server.
+pub const SENSOR_SETUP_SERVER: ModelId = ModelId::Sig(0x1101);
 /// Light Lightness Server.
 pub const LIGHTNESS_SERVER: ModelId = ModelId::Sig(0x1300);
 /// Light Lightness Client.
@@ -100,6 +107,21 @@ OnPowerUpSet = 0x8213, unacknowledged 0x8214 { on_power_up: u8 }
 
 /// Generic Battery Get: no parameters.
 BatteryGet = 0x8223 {  }
+
+/// Sensor Descriptor Get: `[PropertyID:16]`.
+SensorDescriptorGet = 0x8230 { property_id: Option<PropertyId> }
+
+/// Sensor Get: `[PropertyID:16]`.
+SensorGet = 0x8231 { property_id: Option<PropertyId> }
+
+/// Sensor Cadence Get: `PropertyID:16`.
+SensorCadenceGet = 0x8234 { property_id: PropertyId }
+
+/// Sensor Settings Get: `PropertyID:16`.
+SensorSettingsGet = 0x8235 { property_id: PropertyId }
+
+/// Sensor Setting Get: `PropertyID:16, SettingPropertyID:16`.
+SensorSettingGet = 0x8236 { property_id: PropertyId, setting_property_id: PropertyId }
 
 /// Light Lightness Get: no parameters.
 LightnessGet = 0x824B {  }

@@ -8,13 +8,26 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 
 /// The servers whose messages are generated, in the order of the specification.
-const SERVERS: [&str; 15] = [
-    "0x1000", "0x1002", "0x1004", "0x1006", "0x1007", "0x100C", "0x1300", "0x1301", "0x1303", "0x1304",
-    "0x1306", "0x1307", "0x1308", "0x130A", "0x130B",
+const SERVERS: [&str; 17] = [
+    "0x1000", "0x1002", "0x1004", "0x1006", "0x1007", "0x100C", "0x1100", "0x1101", "0x1300", "0x1301",
+    "0x1303", "0x1304", "0x1306", "0x1307", "0x1308", "0x130A", "0x130B",
 ];
 
-/// Messages whose layout is no list of whole octets; they are written by hand.
-const BY_HAND: [&str; 1] = ["Generic Battery Status"];
+/// Messages whose layout is no list of numbers of whole octets; they are written by hand.
+const BY_HAND: [&str; 12] = [
+    "Generic Battery Status",
+    "Sensor Descriptor Status",
+    "Sensor Status",
+    "Sensor Column Get",
+    "Sensor Column Status",
+    "Sensor Series Get",
+    "Sensor Series Status",
+    "Sensor Cadence Set",
+    "Sensor Cadence Status",
+    "Sensor Settings Status",
+    "Sensor Setting Set",
+    "Sensor Setting Status",
+];
 
 struct Message {
     opcode: String,
@@ -34,6 +47,7 @@ pub(super) fn generate(testdata: &Path) -> anyhow::Result<String> {
          use mesh_wire::access::Opcode;\n\
          use mesh_wire::{DecodeError, ModelId, Reader};\n\n\
          use crate::message::{Field, RangeStatus, messages};\n\
+         use crate::sensor::PropertyId;\n\
          use crate::transition::{Transition, TransitionTime};\n\n",
     );
     let mut body = String::new();
@@ -68,7 +82,7 @@ fn messages_of(model: &Value) -> anyhow::Result<Vec<Message>> {
     for message in model["messages"].as_array().context("a model has no messages")? {
         let text = |key: &str| message[key].as_str().map(str::to_owned).with_context(|| format!("no {key}"));
         let (opcode, name, params) = (text("opcode")?, text("name")?, text("params")?);
-        if BY_HAND.contains(&name.as_str()) {
+        if BY_HAND.contains(&name.strip_suffix(" Unacknowledged").unwrap_or(&name)) {
             continue;
         }
         if let Some(acknowledged) = name.strip_suffix(" Unacknowledged") {
@@ -117,6 +131,7 @@ fn fields(params: &str) -> anyhow::Result<Vec<String>> {
     match names[..] {
         [] => {}
         ["TransitionTime", "Delay"] => fields.push("transition: Option<Transition>".to_owned()),
+        ["PropertyID"] => fields.push("property_id: Option<PropertyId>".to_owned()),
         ["RemainingTime"] => fields.push("remaining_time: Option<TransitionTime>".to_owned()),
         _ => {
             // A target has the sign of its present value.
@@ -146,6 +161,7 @@ fn type_of(name: &str, bits: u32, is_signed: bool) -> anyhow::Result<&'static st
     Ok(match (name, bits, is_signed) {
         ("OnOff" | "PresentOnOff" | "TargetOnOff", 8, _) => "bool",
         ("TransitionTime" | "RemainingTime", 8, _) => "TransitionTime",
+        ("PropertyID" | "SettingPropertyID", 16, _) => "PropertyId",
         ("StatusCode", 8, _) => "RangeStatus",
         (_, 8, false) => "u8",
         (_, 16, false) => "u16",
@@ -163,7 +179,12 @@ fn short(name: &str) -> String {
 
 /// `PresentOnOff` as `present_on_off`, `CTLLightness` as `lightness`.
 fn snake(name: &str) -> String {
-    let name = name.strip_prefix("CTL").unwrap_or(name).replace("TID", "Tid").replace("UV", "Uv");
+    let name = name
+        .strip_prefix("CTL")
+        .unwrap_or(name)
+        .replace("TID", "Tid")
+        .replace("UV", "Uv")
+        .replace("ID", "Id");
     let mut snake = String::new();
     for (index, letter) in name.chars().enumerate() {
         if letter.is_uppercase() && index > 0 {

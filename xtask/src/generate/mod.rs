@@ -1,6 +1,7 @@
 //! `cargo xtask generate`: source text that is made of the facts in `testdata/`.
 
 mod messages;
+mod properties;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -12,7 +13,10 @@ use anyhow::{Context as _, ensure};
 type Generator = fn(&Path) -> anyhow::Result<String>;
 
 /// What is generated, and how.
-const FILES: [(&str, Generator); 1] = [("crates/mesh-models/src/messages.rs", messages::generate)];
+const FILES: [(&str, Generator); 2] = [
+    ("crates/mesh-models/src/messages.rs", messages::generate),
+    ("crates/mesh-models/src/sensor/properties.rs", properties::generate),
+];
 
 /// Writes all generated files.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
@@ -27,7 +31,8 @@ pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
 pub(crate) fn stale(root: &Path) -> anyhow::Result<Vec<String>> {
     let mut stale = Vec::new();
     for (file, generate) in FILES {
-        let found = std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
+        let found =
+            std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
         if found != text(root, generate)? {
             stale.push(format!("{file} is not what `cargo xtask generate` writes"));
         }
