@@ -2,11 +2,14 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
+use clock::Instant;
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::CompositionData;
 
-use crate::exposes;
+use crate::capabilities::{Capabilities, Range, functional_elements};
+use crate::sensors::SensorAttribute;
 use crate::shadow::Shadow;
 use crate::topics::{NameError, check_name};
 
@@ -27,6 +30,14 @@ pub struct Device {
     pub composition: Option<CompositionData>,
     /// Its functional elements, once the composition is known.
     pub endpoints: Vec<Endpoint>,
+    /// Whether it is there, as far as the gateway can tell; `None` before it was heard or missed.
+    pub online: Option<bool>,
+    /// When it was heard last.
+    pub last_seen: Option<Instant>,
+    /// How strong its last PDU arrived at the gateway, in dBm, from whichever relay sent it.
+    pub rssi: Option<i8>,
+    /// How often it publishes something of itself, as far as the network database says.
+    pub(crate) period: Option<Duration>,
     /// Messages that were heard of it, and the transmissions that they took together.
     heard: (u64, u64),
     element_count: u8,
@@ -42,6 +53,11 @@ pub struct Endpoint {
     pub name: String,
     /// What it last confirmed.
     pub shadow: Shadow,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) lightness_range: Range,
+    pub(crate) temperature_range: Range,
+    /// What its sensors measure.
+    pub(crate) sensors: Vec<SensorAttribute>,
 }
 
 /// A node as the network database describes it.
@@ -59,6 +75,8 @@ pub(crate) struct KnownNode {
     pub(crate) name: Option<String>,
     /// Its Default TTL.
     pub(crate) default_ttl: u8,
+    /// The shortest period with which one of its models publishes.
+    pub(crate) period: Option<Duration>,
 }
 
 /// A name that could not be used, and what is used instead.
@@ -103,6 +121,10 @@ impl Devices {
                 hops: None,
                 composition: None,
                 endpoints: Vec::new(),
+                online: None,
+                last_seen: None,
+                rssi: None,
+                period: node.period,
                 heard: (0, 0),
                 element_count: node.element_count,
                 element_names: node.element_names,
@@ -127,13 +149,59 @@ impl Devices {
         (offset < u16::from(device.element_count)).then_some(device)
     }
 
-    pub(crate) fn endpoint(&self, address: UnicastAddress) -> Option<&Endpoint> {
+    /// The node that has an element at `address`.
+    pub(crate) fn of_element(&self, address: UnicastAddress) -> Option<&Device> {
         let (_, device) = self.by_address.range(..=address).next_back()?;
-        device.endpoints.iter().find(|endpoint| endpoint.address == address)
+        let offset = u16::from(address) - u16::from(device.address);
+        (offset < u16::from(device.element_count)).then_some(device)
     }
 
-    pub(crate) fn endpoint_mut(&mut self, address: UnicastAddress) -> Option<&mut Endpoint> {
-        self.of_element_mut(address)?.endpoints.iter_mut().find(|endpoint| endpoint.address == address)
+    /// The endpoint that an element is, or belongs to.
+    pub(crate) fn endpoint(&self, element: UnicastAddress) -> Option<&Endpoint> {
+        self.of_element(element)?.endpoints.iter().find(|endpoint| endpoint.has(element))
+    }
+
+    /// The endpoint that an element is, or belongs to.
+    pub(crate) fn endpoint_mut(&mut self, element: UnicastAddress) -> Option<&mut Endpoint> {
+        self.of_element_mut(element)?.endpoints.iter_mut().find(|endpoint| endpoint.has(element))
+    }
+
+    /// The node that is called `name`, or that has an endpoint of this name.
+    pub(crate) fn device_named(&self, name: &str) -> Option<&Device> {
+        let is_it = |device: &&Device| {
+            device.name == name || device.endpoints.iter().any(|endpoint| endpoint.name == name)
+        };
+        self.iter().find(is_it)
+    }
+
+    /// Gives a node another name.
+    ///
+    /// # Errors
+    /// Why it cannot have it.
+    pub(crate) fn rename(&mut self, address: UnicastAddress, name: &str) -> Result<(), String> {
+        let taken: BTreeSet<String> = self
+            .iter()
+            .filter(|device| device.address != address)
+            .map(|device| device.name.clone())
+            .collect();
+        usable(name, &taken)?;
+        let Some(device) = self.by_address.get_mut(&address) else { return Ok(()) };
+        device.name = name.to_owned();
+        device.name_endpoints();
+        self.endpoints_by_name.retain(|_, element| !device.endpoints.iter().any(|x| x.address == *element));
+        for endpoint in &device.endpoints {
+            self.endpoints_by_name.entry(endpoint.name.clone()).or_insert(endpoint.address);
+        }
+        Ok(())
+    }
+
+    /// Whether a name is free, and may be used in topics.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(crate) fn check_free(&self, name: &str) -> Result<(), String> {
+        let taken: BTreeSet<String> = self.iter().map(|device| device.name.clone()).collect();
+        usable(name, &taken)
     }
 
     /// The endpoint that topics call `name`, or why there is none.
@@ -164,20 +232,20 @@ impl Devices {
         let Some(device) = self.by_address.get_mut(&address) else { return };
         self.endpoints_by_name.retain(|_, element| !device.endpoints.iter().any(|x| x.address == *element));
         device.element_count = u8::try_from(composition.elements.len()).unwrap_or(u8::MAX).max(1);
-        let functional = exposes::functional_elements(&composition);
-        let several = functional.len() > 1;
-        device.endpoints = (functional.into_iter())
-            .filter_map(|index| {
-                let name = if several {
-                    let element = device.element_names.get(&index).filter(|name| check_name(name).is_ok());
-                    format!("{}/{}", device.name, element.cloned().unwrap_or_else(|| index.to_string()))
-                } else {
-                    device.name.clone()
-                };
-                let address = address.element(index)?;
-                Some(Endpoint { address, name, shadow: Shadow::default() })
+        device.endpoints = (functional_elements(address, &composition).into_iter())
+            .filter_map(|(index, capabilities)| {
+                Some(Endpoint {
+                    address: address.element(index)?,
+                    name: String::new(),
+                    shadow: Shadow::default(),
+                    capabilities,
+                    lightness_range: Range::LIGHTNESS,
+                    temperature_range: Range::TEMPERATURE,
+                    sensors: Vec::new(),
+                })
             })
             .collect();
+        device.name_endpoints();
         device.composition = Some(composition);
         for endpoint in &device.endpoints {
             self.endpoints_by_name.entry(endpoint.name.clone()).or_insert(endpoint.address);
@@ -192,7 +260,39 @@ impl Devices {
     }
 }
 
+impl Endpoint {
+    /// Whether everything that it can say of its states has been said.
+    pub fn is_known(&self) -> bool {
+        self.shadow.is_complete(&self.capabilities)
+    }
+
+    /// Whether an element is this one, or belongs to it.
+    pub(crate) fn has(&self, element: UnicastAddress) -> bool {
+        self.address == element || self.capabilities.other_elements().any(|other| other == element)
+    }
+}
+
 impl Device {
+    /// The names of the endpoints: the node's, and where it has several the element's after it.
+    fn name_endpoints(&mut self) {
+        let several = self.endpoints.len() > 1;
+        for endpoint in &mut self.endpoints {
+            let index = u8::try_from(u16::from(endpoint.address) - u16::from(self.address)).unwrap_or(0);
+            endpoint.name = if several {
+                let element = self.element_names.get(&index).filter(|name| check_name(name).is_ok());
+                format!("{}/{}", self.name, element.cloned().unwrap_or_else(|| index.to_string()))
+            } else {
+                self.name.clone()
+            };
+        }
+    }
+
+    /// How well its last PDU arrived, from 0 (-100 dBm) to 255 (-30 dBm).
+    pub(crate) fn link_quality(&self) -> Option<u8> {
+        let above = i32::from(self.rssi?).clamp(-100, -30) + 100;
+        u8::try_from(above * 255 / 70).ok()
+    }
+
     /// Notes that a message of it took so many transmissions; tells whether that is the smallest number yet.
     pub(crate) fn note_hops(&mut self, hops: u8) -> bool {
         self.heard.0 += 1;

@@ -1,42 +1,63 @@
 //! The gateway's own mesh node, joined with the rules of the bridge.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use clock::Instant;
-use mesh_commission::cdb::{NetworkDatabase, NodeEntry};
-use mesh_crypto::{AppKey, DevKey, NetKey};
-use mesh_models::generic::{ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES, OnOffStatus};
-use mesh_proto::access::{Element, ReceivedMessage};
+use mesh_commission::cdb::{CdbError, NetworkDatabase};
 use mesh_proto::bearer::{Received, Transmission};
-use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
-use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, CommandError, Event, Node, NodeConfig, OutgoingMessage, Provisioned};
+use mesh_proto::node::{Command, CommandError, Event, Node, OutgoingMessage, RestoreError};
 use mesh_proto::upper_transport::Destination;
-use mesh_wire::access::Opcode;
-use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{ConfigMessage, ModelRef};
-use mesh_wire::{AppKeyIndex, CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
-use serde_json::json;
+use mesh_wire::address::Address;
+use mesh_wire::foundation::ConfigMessage;
+use mesh_wire::{AppKeyIndex, IvIndex};
 
-use crate::bridge::{Bridge, Inbox, Publication, Statistics};
-use crate::devices::{Device, KnownNode};
-use crate::exchanges::{Kind, Subject};
-
-/// The Default TTL of nodes for which the database has none.
-const DEFAULT_TTL: u8 = 5;
-
-/// Config Composition Data Status, all that the gateway's Configuration Client understands.
-const CONFIGURATION_CLIENT_OPCODES: &[Opcode] = &[Opcode::One(0x02)];
+use crate::bridge::{Bridge, Inbox, Publication, Settings, Statistics};
+use crate::devices::Device;
+use crate::elements::{MqttDevice, MqttDevices};
+use crate::own_node::{self, OwnNode};
+use crate::record::{self, Change, Stored};
+use crate::scheduler::{Airtime, Lane, Subject};
 
 /// How a gateway runs.
 #[derive(Clone, Debug)]
 pub struct GatewayConfig {
     /// The first levels of all its topics.
     pub base_topic: String,
-    /// The network's IV Index, which is not part of the database.
+    /// The network's IV Index when the gateway first joins it; later it remembers.
     pub iv_index: IvIndex,
-    /// What its random delays come from.
+    /// What its random delays come from; another one at each start.
     pub seed: [u8; 32],
+    /// How much it may send.
+    pub airtime: Airtime,
+    /// After how many missed status periods a node is offline; at least 1.
+    pub availability_periods: u32,
+    /// The first level of Home Assistant's discovery topics; `None`: nothing is published for it.
+    pub discovery_prefix: Option<String>,
+    /// Whether whoever may publish on `bridge/request/…` may have the network's keys.
+    pub export_keys: bool,
+    /// Milliseconds from 1970 to the origin of the time that it is told.
+    pub origin_unix_ms: u64,
+    /// Things that speak MQTT, as elements of the gateway's node, in the order of their addresses.
+    pub devices: Vec<MqttDevice>,
+}
+
+impl GatewayConfig {
+    /// Topics below `mesh`, the default airtime, offline after three missed periods, discovery for Home Assistant.
+    pub fn new(seed: [u8; 32]) -> Self {
+        Self {
+            base_topic: "mesh".to_owned(),
+            iv_index: IvIndex(0),
+            seed,
+            airtime: Airtime::default(),
+            availability_periods: 3,
+            discovery_prefix: Some("homeassistant".to_owned()),
+            export_keys: false,
+            origin_unix_ms: 0,
+            devices: Vec::new(),
+        }
+    }
 }
 
 /// Why a gateway cannot be made of a database.
@@ -55,58 +76,103 @@ pub enum GatewayError {
     /// A number is outside of its range.
     #[error("{0} in the network database is outside of its range")]
     Range(&'static str),
+    /// The MQTT devices need elements that another node has.
+    #[error(
+        "the MQTT devices need {needed} elements after the gateway's own, and the addresses of another node begin \
+         before; configure fewer, or give the gateway a larger range of addresses"
+    )]
+    NoRoom {
+        /// How many.
+        needed: usize,
+    },
+    /// What was stored is of another network.
+    #[error("the stored state is of the network {stored}, not of {given}; use another data directory")]
+    OtherNetwork {
+        /// The UUID that was stored.
+        stored: String,
+        /// The UUID of the database.
+        given: String,
+    },
+    /// The stored database cannot be read.
+    #[error("the stored network database cannot be read: {0}")]
+    Database(#[from] CdbError),
+    /// A record of the gateway's node cannot be read.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The gateway's own node refuses its configuration.
     #[error("the gateway's node cannot be configured: {0}")]
     Node(#[from] CommandError),
 }
 
 /// A gateway between a mesh network and MQTT topics, without I/O: PDUs of a bearer and messages of a broker go in
-/// and out.
+/// and out. What it has to remember goes out as well, and nothing else while that is being stored.
 #[derive(Debug)]
 pub struct Gateway {
     node: Node,
     bridge: Bridge,
     app_key: AppKeyIndex,
+    devices: MqttDevices,
+    transmissions: VecDeque<Transmission>,
+    /// Whether records were taken that are not stored yet.
+    is_storing: bool,
+    /// Records of the bridge that wait for those of the node, or the other way round.
+    records: Vec<(Vec<u8>, Change)>,
 }
 
 impl Gateway {
-    /// A gateway that is the first provisioner of the network that `database` describes.
+    /// A gateway that is the first provisioner of the network that `database` describes. `stored` is what
+    /// [`Gateway::take_records`] gave before a restart, and empty at the first start.
     ///
     /// # Errors
-    /// What the database lacks.
+    /// What the database lacks, or what of the stored records cannot be read.
     pub fn new(
         now: Instant,
         config: &GatewayConfig,
         database: &NetworkDatabase,
+        stored: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
     ) -> Result<Self, GatewayError> {
-        let own = (database.provisioners.iter())
-            .find_map(|provisioner| database.provisioner_node(provisioner))
-            .ok_or(GatewayError::NoAddress)?;
-        let (mut node, app_key) = own_node(now, config, database, own)?;
-        let mut known = Vec::new();
-        for entry in database.nodes.iter().filter(|entry| entry.uuid != own.uuid && !entry.excluded) {
-            let Some(device_key) = &entry.device_key else { continue };
-            let address = unicast(entry)?;
-            let elements = u8::try_from(entry.elements.len()).unwrap_or(u8::MAX).max(1);
-            let key = DevKey::new(device_key.0);
-            node.handle_command(now, Command::AddDeviceKey { address, elements, key })?;
-            known.push(known_node(entry, address, elements));
+        let records: Vec<(Vec<u8>, Vec<u8>)> = stored.into_iter().collect();
+        let stored = Stored::new(records.iter().cloned());
+        let database = own_node::current(database, &stored)?;
+        let OwnNode { node, app_key, address, known } = own_node::make(now, config, &database, stored.node)?;
+        let settings = Settings {
+            base: config.base_topic.clone(),
+            airtime: config.airtime,
+            availability_periods: config.availability_periods.max(1),
+            discovery_prefix: config.discovery_prefix.clone(),
+            may_export_keys: config.export_keys,
+            origin_unix_ms: config.origin_unix_ms,
+            own: address,
+        };
+        let [first_tid, ..] = config.seed;
+        let mut bridge = Bridge::new(now, settings, database, known, first_tid);
+        for (key, value) in &records {
+            bridge.note_stored(key, Some(value));
         }
-        let network = json!({
-            "name": database.mesh_name,
-            "uuid": database.mesh_uuid.to_string(),
-            "gateway_address": own.unicast_address.to_string().to_lowercase(),
-        });
-        let mut bridge = Bridge::new(&config.base_topic, network, known);
+        bridge.restore(&stored.bridge);
         bridge.start(now);
-        let mut gateway = Self { node, bridge, app_key };
+        let devices = MqttDevices::new(&config.devices);
+        let mut gateway = Self {
+            node,
+            bridge,
+            app_key,
+            devices,
+            transmissions: VecDeque::new(),
+            is_storing: false,
+            records: Vec::new(),
+        };
+        gateway.join_groups(now);
         gateway.pump(now);
         Ok(gateway)
     }
 
-    /// The Topic Filter to which its host subscribes, with No Local if the broker has it.
-    pub fn subscription(&self) -> String {
-        self.bridge.topics().filter()
+    /// The Topic Filters to which its host subscribes, with No Local if the broker has it, and whether what is
+    /// retained is wanted.
+    pub fn subscriptions(&self) -> Vec<(String, bool)> {
+        let commands = (self.bridge.topics().filter(), false);
+        let birth = self.bridge.birth_topic().map(|topic| (topic, false));
+        let states = self.devices.iter().filter_map(|(_, device)| Some((device.state_topic.clone()?, true)));
+        std::iter::once(commands).chain(birth).chain(states).collect()
     }
 
     /// The will of its connection: what the broker publishes when the gateway is gone.
@@ -119,14 +185,32 @@ impl Gateway {
         }
     }
 
-    /// Takes note that a broker is there, with the subscription made.
-    pub fn handle_connected(&mut self) {
-        self.bridge.handle_connected();
+    /// Takes note that a broker is there, with the subscriptions made.
+    pub fn handle_connected(&mut self, now: Instant) {
+        self.bridge.handle_connected(now);
+        self.pump(now);
     }
 
-    /// Takes a message of its subscription.
+    /// Takes note that the broker is gone. What is not retained is kept until it is back.
+    pub fn handle_disconnected(&mut self) {
+        self.bridge.handle_disconnected();
+    }
+
+    /// Takes note that the broker has taken a publication.
+    pub fn handle_published(&mut self, now: Instant, publication: &Publication) {
+        if publication.retain && publication.payload.is_empty() {
+            self.bridge.handle_forgotten(&publication.topic);
+            self.pump(now);
+        }
+    }
+
+    /// Takes a message of its subscriptions.
     pub fn handle_publish(&mut self, now: Instant, inbox: &Inbox<'_>) {
-        self.bridge.handle_publish(now, inbox);
+        match self.devices.handle_state(now, &mut self.node, inbox.topic, inbox.payload) {
+            Some(Ok(())) => {}
+            Some(Err(error)) => self.bridge.log_error(&error),
+            None => self.bridge.handle_publish(now, inbox),
+        }
         self.pump(now);
     }
 
@@ -145,17 +229,41 @@ impl Gateway {
 
     /// When [`Gateway::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        [self.node.poll_timeout(), self.bridge.poll_timeout()].into_iter().flatten().min()
+        [self.node.poll_timeout(), self.bridge.poll_timeout(), self.devices.poll_timeout()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
-    /// The next advertisement to be sent.
+    /// The next advertisement to be sent; none while records wait to be stored.
     pub fn poll_transmit(&mut self) -> Option<Transmission> {
-        self.node.poll_transmit()
+        if self.is_held_back() { None } else { self.transmissions.pop_front() }
     }
 
-    /// The next message to be published, with QoS 1.
+    /// The next message to be published, with QoS 1; none while records wait to be stored.
     pub fn poll_publish(&mut self) -> Option<Publication> {
-        self.bridge.poll_publish()
+        if self.is_held_back() { None } else { self.bridge.poll_publish() }
+    }
+
+    /// Takes what is to be stored, key and new value (or `None`: the key is to go), all together or none. Nothing
+    /// is sent or published until [`Gateway::handle_stored`] is called.
+    pub fn take_records(&mut self) -> Vec<(Vec<u8>, Option<Vec<u8>>)> {
+        if self.is_storing {
+            return Vec::new();
+        }
+        let records = std::mem::take(&mut self.records);
+        self.is_storing = !records.is_empty();
+        for (key, change) in &records {
+            self.bridge.note_stored(key, change.as_deref());
+        }
+        records
+    }
+
+    /// The records that were taken are stored.
+    pub fn handle_stored(&mut self, now: Instant) {
+        self.is_storing = false;
+        self.node.handle_stored();
+        self.pump(now);
     }
 
     /// The nodes, in the order of their addresses.
@@ -168,9 +276,18 @@ impl Gateway {
         self.bridge.farthest()
     }
 
+    /// The network as it is now.
+    pub fn database(&self) -> &NetworkDatabase {
+        self.bridge.database()
+    }
+
     /// What it has done.
     pub fn statistics(&self) -> Statistics {
         self.bridge.statistics()
+    }
+
+    fn is_held_back(&self) -> bool {
+        self.is_storing || !self.records.is_empty()
     }
 
     /// Carries messages between node and bridge until there are none.
@@ -178,107 +295,81 @@ impl Gateway {
         loop {
             if let Some(event) = self.node.poll_event() {
                 if let Event::Message(message) = event {
-                    self.handle_message(now, &message);
+                    if message.key == MessageKey::RemoteDevice {
+                        self.bridge.note_heard(now, &message);
+                        self.handle_configuration(now, &message);
+                    } else {
+                        self.bridge.handle_message(now, &message);
+                    }
                 }
-            } else if let Some((subject, payload)) = self.bridge.poll_request() {
+            } else if let Some(address) = self.bridge.poll_subscription() {
+                self.join_group(now, address);
+            } else if let Some((subject, payload)) = self.bridge.poll_request(now) {
                 // Without room or sequence numbers the request stays unanswered, and is repeated.
                 let _ = self.node.handle_command(now, Command::Send(self.outgoing(subject, payload)));
             } else {
-                return;
+                break;
             }
         }
+        for (topic, payload) in self.devices.commands(now, &self.node) {
+            self.bridge.publish_command(topic, payload);
+        }
+        while let Some(transmission) = self.node.poll_transmit() {
+            self.bridge.handle_sent(now);
+            self.transmissions.push_back(transmission);
+        }
+        self.collect_records();
+    }
+
+    /// Node and bridge are stored together. While the node's records are on their way to the store it gives none.
+    fn collect_records(&mut self) {
+        if self.is_storing {
+            return;
+        }
+        self.records.extend(self.node.take_records().into_iter().map(record::of_node));
+        self.records.extend(self.bridge.take_changes().into_iter().map(record::of_bridge));
     }
 
     fn outgoing(&self, subject: Subject, payload: Vec<u8>) -> OutgoingMessage {
-        let key = match subject.kind {
-            Kind::Composition => MessageKey::RemoteDevice,
-            Kind::Get | Kind::Set => MessageKey::App(self.app_key),
+        let key = match subject.lane {
+            Lane::Configure => MessageKey::RemoteDevice,
+            Lane::Get(_) | Lane::Set => MessageKey::App(self.app_key),
         };
-        let destination = Destination::Address(subject.address.into());
+        let destination = Destination::Address(subject.destination);
         OutgoingMessage { element: 0, destination, key, ttl: None, payload, segmented: false }
     }
 
-    fn handle_message(&mut self, now: Instant, message: &ReceivedMessage) {
-        self.bridge.note_distance(message.source, message.ttl.into());
-        if message.model == ON_OFF_CLIENT {
-            if let Ok(status) = OnOffStatus::decode(&message.parameters) {
-                self.bridge.handle_status(now, message.source, &status);
+    fn handle_configuration(&mut self, now: Instant, message: &mesh_proto::access::ReceivedMessage) {
+        match ConfigMessage::decode(message.opcode, &message.parameters) {
+            Ok(ConfigMessage::CompositionDataStatus { page: 0, data }) => {
+                self.bridge.handle_composition(now, message.source, &data);
             }
-        } else if let Ok(ConfigMessage::CompositionDataStatus { page: 0, data }) =
-            ConfigMessage::decode(message.opcode, &message.parameters)
-        {
-            self.bridge.handle_composition(now, message.source, &data);
+            Ok(answer) => self.bridge.handle_configured(now, message.source, &answer),
+            Err(_) => {}
         }
     }
-}
 
-/// The gateway's own node, with the client models that it needs, bound to the first AppKey of its NetKey.
-fn own_node(
-    now: Instant,
-    config: &GatewayConfig,
-    database: &NetworkDatabase,
-    own: &NodeEntry,
-) -> Result<(Node, AppKeyIndex), GatewayError> {
-    let net_key = database.net_keys.first().ok_or(GatewayError::NoAppKey)?;
-    let app_key = database.app_keys.iter().find(|key| key.bound_net_key == net_key.index);
-    let app_key = app_key.ok_or(GatewayError::NoAppKey)?;
-    let net_key_index = KeyIndex::new(net_key.index).ok_or(GatewayError::Range("a NetKey index"))?;
-    let index = KeyIndex::new(app_key.index).ok_or(GatewayError::Range("an AppKey index"))?;
-    let address = unicast(own)?;
-    let provisioned = Provisioned {
-        net_key: NetKey::new(net_key.key.0),
-        net_key_index,
-        iv_index: config.iv_index,
-        address,
-        dev_key: DevKey::new(own.device_key.as_ref().ok_or(GatewayError::NoAddress)?.0),
-    };
-    let element = Element::new(0)
-        .with_host(ON_OFF_CLIENT, ON_OFF_CLIENT_OPCODES)
-        .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION_CLIENT_OPCODES);
-    let transmit = transmit_of(own);
-    let node_config = NodeConfig {
-        // 0xFFFF is the company of those that have none.
-        product: Product { company: CompanyId(0xffff), product: 0, version: 1 },
-        elements: vec![element],
-        network_transmit: transmit,
-        relay: Relay { enabled: own.features.is_some_and(|x| x.relay == Some(1)), retransmit: transmit },
-        default_ttl: Ttl::new(own.default_ttl.unwrap_or(DEFAULT_TTL)).ok_or(GatewayError::Range("a TTL"))?,
-        seed: config.seed,
-    };
-    let mut node = Node::new(provisioned, node_config);
-    let model = ModelRef { element: address, model: ON_OFF_CLIENT };
-    let key = AppKey::new(app_key.key.0);
-    for request in
-        [ConfigMessage::AppKeyAdd { net_key_index, index, key }, ConfigMessage::ModelAppBind { index, model }]
-    {
-        node.handle_command(now, Command::Configure(request))?;
+    /// Has the elements of MQTT devices listen to the groups of their configuration.
+    fn join_groups(&mut self, now: Instant) {
+        let wanted: Vec<(u8, mesh_wire::ModelId, Vec<String>)> = (self.devices.iter())
+            .map(|(element, device)| (element, device.model(), device.groups.clone()))
+            .collect();
+        for (element, model, groups) in wanted {
+            for name in groups {
+                match self.bridge.group_address(&name) {
+                    Some(address) => own_node::subscribe(now, &mut self.node, element, model, address),
+                    None => {
+                        self.bridge.complain(format!("an MQTT device listens to {name:?}, which is no group"))
+                    }
+                }
+            }
+        }
     }
-    Ok((node, index))
-}
 
-/// Three transmissions 20 ms apart, unless the database says otherwise.
-fn transmit_of(own: &NodeEntry) -> Transmit {
-    let from_database = own.network_transmit.and_then(|transmit| {
-        Transmit::new(transmit.count, core::time::Duration::from_millis(transmit.interval.into()))
-    });
-    from_database.unwrap_or(Transmit::from_octet(0x0a))
-}
-
-fn known_node(entry: &NodeEntry, address: UnicastAddress, element_count: u8) -> KnownNode {
-    let element_names =
-        entry.elements.iter().filter_map(|element| Some((element.index, element.name.clone()?))).collect();
-    KnownNode {
-        address,
-        element_count,
-        element_names,
-        uuid: entry.uuid.to_string(),
-        name: entry.name.clone(),
-        default_ttl: entry.default_ttl.unwrap_or(DEFAULT_TTL),
+    /// Has the gateway hear what buttons send to a group.
+    fn join_group(&mut self, now: Instant, address: Address) {
+        own_node::subscribe(now, &mut self.node, 0, own_node::LISTENER, address);
     }
-}
-
-fn unicast(entry: &NodeEntry) -> Result<UnicastAddress, GatewayError> {
-    UnicastAddress::new(entry.unicast_address.0).ok_or(GatewayError::Range("an address of a node"))
 }
 
 impl<'a> Inbox<'a> {

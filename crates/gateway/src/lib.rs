@@ -11,12 +11,14 @@
 //! use clock::Instant;
 //! use gateway::{Gateway, GatewayConfig, Inbox};
 //! use mesh_commission::cdb::NetworkDatabase;
-//! use mesh_wire::IvIndex;
 //!
 //! let database = NetworkDatabase::from_json(include_str!("../tests/network.json")).unwrap();
-//! let config = GatewayConfig { base_topic: "mesh".to_owned(), iv_index: IvIndex(0), seed: [0; 32] };
-//! let mut gateway = Gateway::new(Instant::ORIGIN, &config, &database).unwrap();
-//! assert_eq!(gateway.subscription(), "mesh/#");
+//! let config = GatewayConfig::new([0; 32]);
+//! let mut gateway = Gateway::new(Instant::ORIGIN, &config, &database, []).unwrap();
+//! assert_eq!(gateway.subscriptions()[0].0, "mesh/#");
+//! // What it must remember is stored before anything is sent.
+//! assert!(!gateway.take_records().is_empty() && gateway.poll_transmit().is_none());
+//! gateway.handle_stored(Instant::ORIGIN);
 //! // It asks its nodes what they are; until they have said it, they cannot be controlled.
 //! assert!(gateway.poll_transmit().is_some());
 //! let command = Inbox::new("mesh/lamp/set", b"ON").answered_on("answers", None);
@@ -27,18 +29,30 @@
 #![forbid(unsafe_code)]
 
 mod bridge;
+mod capabilities;
 mod command;
+mod convert;
 mod devices;
-mod exchanges;
+mod discovery;
+mod elements;
 mod exposes;
+mod facts;
 mod gateway;
+mod groups;
+mod own_node;
+mod plan;
+mod record;
 mod requester;
+mod scheduler;
+mod sensors;
 mod shadow;
 mod topics;
 
 pub use crate::bridge::{Inbox, Publication, Statistics};
 pub use crate::command::SetCommandError;
 pub use crate::devices::{Device, Endpoint};
+pub use crate::elements::{MqttDevice, MqttDeviceKind};
 pub use crate::gateway::{Gateway, GatewayConfig, GatewayError};
+pub use crate::scheduler::Airtime;
 pub use crate::shadow::Shadow;
 pub use crate::topics::NameError;

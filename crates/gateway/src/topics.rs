@@ -16,6 +16,8 @@ pub(crate) enum Inbound<'a> {
     Set { name: &'a str, attribute: Option<&'a str> },
     /// `<name>/get`.
     Get { name: &'a str },
+    /// `bridge/request/<path>`.
+    Request { path: &'a str },
 }
 
 impl Topics {
@@ -32,6 +34,18 @@ impl Topics {
         format!("{}/{name}", self.base)
     }
 
+    pub(crate) fn availability(&self, name: &str) -> String {
+        format!("{}/{name}/availability", self.base)
+    }
+
+    pub(crate) fn action(&self, name: &str) -> String {
+        format!("{}/{name}/action", self.base)
+    }
+
+    pub(crate) fn set(&self, name: &str) -> String {
+        format!("{}/{name}/set", self.base)
+    }
+
     pub(crate) fn bridge(&self, leaf: &str) -> String {
         format!("{}/bridge/{leaf}", self.base)
     }
@@ -44,6 +58,9 @@ impl Topics {
     /// What `topic` asks for; `None` for the topics on which the gateway itself publishes.
     pub(crate) fn parse<'a>(&self, topic: &'a str) -> Option<Inbound<'a>> {
         let rest = self.below_base(topic)?;
+        if let Some(path) = rest.strip_prefix("bridge/request/") {
+            return Some(Inbound::Request { path });
+        }
         if rest.split('/').next() == Some("bridge") {
             return None;
         }
@@ -110,13 +127,15 @@ mod tests {
         assert_eq!(topics.parse("mesh/floor 1/lamp/set"), set("floor 1/lamp", None));
         assert_eq!(topics.parse("mesh/floor 1/lamp/set/state"), set("floor 1/lamp", Some("state")));
         assert_eq!(topics.parse("mesh/a/b/get"), Some(Inbound::Get { name: "a/b" }));
+        let request = Inbound::Request { path: "group/members/add" };
+        assert_eq!(topics.parse("mesh/bridge/request/group/members/add"), Some(request));
     }
 
     #[test]
     fn what_the_gateway_publishes_is_no_command() {
         let topics = Topics::new("mesh");
         for topic in
-            ["mesh/lamp", "mesh/bridge/state", "mesh/bridge/x/set", "meshed/lamp/set", "other", "mesh"]
+            ["mesh/lamp", "mesh/bridge/state", "mesh/bridge/response/x", "meshed/lamp/set", "other", "mesh"]
         {
             assert_eq!(topics.parse(topic), None, "{topic}");
         }

@@ -190,6 +190,21 @@ impl LevelServer {
         i16::try_from(self.level.value(now)).unwrap_or_default()
     }
 
+    /// Whether the level is on its way to another.
+    pub fn is_moving(&self, now: Instant) -> bool {
+        self.level.is_moving(now)
+    }
+
+    /// Takes the level that the device itself says it has; publishes it when it is news.
+    pub fn set(&mut self, now: Instant, level: i16, context: &mut Context) {
+        let is_news = self.level(now) != level;
+        self.level.jump(level.into());
+        if is_news {
+            context.changed();
+            context.publish(Place::first(LEVEL_SERVER), self.status_at(now));
+        }
+    }
+
     fn status_at(&self, now: Instant) -> Vec<u8> {
         level_status(self.level.value(now), self.level.target(), self.level.remaining(now))
     }
