@@ -196,7 +196,7 @@ impl Field for PropertyId {
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::new(reader.u16_le()?).ok_or(DecodeError::Prohibited("Property ID"))
+        Self::read(reader)
     }
 
     #[cfg(test)]
