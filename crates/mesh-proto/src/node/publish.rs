@@ -6,10 +6,11 @@ use core::time::Duration;
 
 use clock::Instant;
 use mesh_wire::ModelId;
+use mesh_wire::access::MAX_PAYLOAD;
 use mesh_wire::foundation::{ConfigMessage, Publication, PublishDestination};
 use rand_core::Rng as _;
 
-use super::{Node, OutgoingMessage, Timer};
+use super::{CommandError, Node, OutgoingMessage, Timer};
 use crate::access::{Access, Periodic, Place};
 use crate::keys::MessageKey;
 use crate::upper_transport::Destination;
@@ -40,6 +41,23 @@ impl Node {
         } else {
             self.timers.cancel(&Timer::PublishRetransmit(element, model));
         }
+    }
+
+    pub(super) fn publish_for_host(
+        &mut self,
+        now: Instant,
+        element: u8,
+        model: ModelId,
+        payload: Vec<u8>,
+    ) -> Result<(), CommandError> {
+        if payload.is_empty() || payload.len() > MAX_PAYLOAD {
+            return Err(CommandError::Length);
+        }
+        if self.publication(element, model).is_none() {
+            return Err(CommandError::NoPublication);
+        }
+        self.publish(now, element, model, payload);
+        Ok(())
     }
 
     pub(super) fn repeat_publication(&mut self, now: Instant, element: u8, model: ModelId) {
