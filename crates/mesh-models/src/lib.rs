@@ -28,6 +28,7 @@ mod message;
 pub mod messages;
 mod ramp;
 pub mod sensor;
+pub mod switch;
 pub mod transition;
 
 pub use message::RangeStatus;
