@@ -30,5 +30,7 @@ mod ramp;
 pub mod sensor;
 pub mod switch;
 pub mod transition;
+#[cfg(test)]
+mod vectors;
 
 pub use message::RangeStatus;
