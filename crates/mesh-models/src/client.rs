@@ -11,14 +11,30 @@ use crate::messages::{
     LevelStatus, LightnessDefaultStatus, LightnessLastStatus, LightnessLinearStatus, LightnessRangeStatus,
     LightnessStatus, ON_OFF_CLIENT, OnOffStatus, OnPowerUpStatus, POWER_ON_OFF_CLIENT,
 };
+use crate::sensor::{
+    SENSOR_CLIENT, SensorCadenceStatus, SensorColumnStatus, SensorDescriptorStatus, SensorSeriesStatus,
+    SensorSettingStatus, SensorSettingsStatus, SensorStatus,
+};
 
 /// The client models with what they understand.
-pub const CLIENTS: [(ModelId, &[Opcode]); 8] = [
+pub const CLIENTS: [(ModelId, &[Opcode]); 9] = [
     (ON_OFF_CLIENT, &[OnOffStatus::OPCODE]),
     (LEVEL_CLIENT, &[LevelStatus::OPCODE]),
     (DEFAULT_TRANSITION_TIME_CLIENT, &[DefaultTransitionTimeStatus::OPCODE]),
     (POWER_ON_OFF_CLIENT, &[OnPowerUpStatus::OPCODE]),
     (BATTERY_CLIENT, &[BatteryStatus::OPCODE]),
+    (
+        SENSOR_CLIENT,
+        &[
+            SensorDescriptorStatus::OPCODE,
+            SensorStatus::OPCODE,
+            SensorColumnStatus::OPCODE,
+            SensorSeriesStatus::OPCODE,
+            SensorCadenceStatus::OPCODE,
+            SensorSettingsStatus::OPCODE,
+            SensorSettingStatus::OPCODE,
+        ],
+    ),
     (
         LIGHTNESS_CLIENT,
         &[

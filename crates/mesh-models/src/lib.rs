@@ -28,6 +28,9 @@ mod message;
 pub mod messages;
 mod ramp;
 pub mod sensor;
+pub mod switch;
 pub mod transition;
+#[cfg(test)]
+mod vectors;
 
 pub use message::RangeStatus;

@@ -11,9 +11,9 @@ use crate::transition::{Transition, TransitionTime};
 pub(crate) trait Field: Sized {
     fn put(&self, octets: &mut Vec<u8>);
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError>;
-    /// Its numbers, to be compared with what an independent codec says.
+    /// Its numbers, times in seconds, to be compared with what independent codecs say; `None`: unknown.
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>);
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>);
 }
 
 /// The status of a message that sets a range (MMDL §7.2).
@@ -77,7 +77,7 @@ macro_rules! messages {
 
         /// The numbers of the message with this opcode, and the message encoded again.
         #[cfg(test)]
-        pub(crate) fn decode_numbers(opcode: Opcode, parameters: &[u8]) -> Option<Result<(Vec<i64>, Vec<u8>), DecodeError>> {
+        pub(crate) fn decode_numbers(opcode: Opcode, parameters: &[u8]) -> Option<Result<(Vec<Option<f64>>, Vec<u8>), DecodeError>> {
             $(
                 if opcode == $name::OPCODE $(|| opcode == Opcode::Two($unacknowledged))? {
                     return Some($name::decode(parameters).map(|message| {
@@ -107,8 +107,8 @@ macro_rules! integers {
             }
 
             #[cfg(test)]
-            fn numbers(&self, numbers: &mut Vec<i64>) {
-                numbers.push((*self).into());
+            fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+                numbers.push(Some((*self).into()));
             }
         }
     )*};
@@ -130,8 +130,8 @@ impl Field for bool {
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
-        numbers.push((*self).into());
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+        numbers.push(Some((*self).into()));
     }
 }
 
@@ -150,8 +150,8 @@ impl Field for RangeStatus {
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
-        numbers.push(*self as i64);
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+        numbers.push(Some(f64::from(*self as u8)));
     }
 }
 
@@ -165,8 +165,8 @@ impl Field for TransitionTime {
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
-        numbers.push(self.to_octet().into());
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+        numbers.push(self.duration().map(|time| time.as_secs_f64()));
     }
 }
 
@@ -185,8 +185,9 @@ impl Field for Transition {
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
-        numbers.extend([i64::from(self.time.to_octet()), i64::from(self.delay)]);
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+        self.time.numbers(numbers);
+        numbers.push(Some(self.delay_duration().as_secs_f64()));
     }
 }
 
@@ -196,12 +197,12 @@ impl Field for PropertyId {
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        Self::new(reader.u16_le()?).ok_or(DecodeError::Prohibited("Property ID"))
+        Self::read(reader)
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
-        numbers.push(u16::from(*self).into());
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
+        numbers.push(Some(u16::from(*self).into()));
     }
 }
 
@@ -218,7 +219,7 @@ impl<T: Field> Field for Option<T> {
     }
 
     #[cfg(test)]
-    fn numbers(&self, numbers: &mut Vec<i64>) {
+    fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
         if let Some(value) = self {
             value.numbers(numbers);
         }
@@ -240,7 +241,7 @@ macro_rules! tuples {
 
             #[cfg(test)]
             #[allow(non_snake_case, reason = "a type parameter names its value")]
-            fn numbers(&self, numbers: &mut Vec<i64>) {
+            fn numbers(&self, numbers: &mut Vec<Option<f64>>) {
                 let ($($name),*) = self;
                 $($name.numbers(numbers);)*
             }

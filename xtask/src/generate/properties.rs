@@ -160,7 +160,7 @@ fn scale(resolution: &str) -> anyhow::Result<(u32, u32)> {
     let mut divisor = 10_u32.pow(u32::try_from(fraction.len())?);
     let mut multiplier: u32 = format!("{whole}{fraction}").parse()?;
     for factor in [2, 5] {
-        while multiplier % factor == 0 && divisor % factor == 0 {
+        while multiplier.is_multiple_of(factor) && divisor.is_multiple_of(factor) {
             (multiplier, divisor) = (multiplier / factor, divisor / factor);
         }
     }

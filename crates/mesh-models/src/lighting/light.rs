@@ -242,10 +242,10 @@ impl Light {
         }
         context.changed();
         for place in self.models() {
-            if axes.iter().any(|&axis| shows(place, axis, self.axis_of(place.element))) {
-                if let Some(status) = self.status(now, place) {
-                    context.publish(place, status);
-                }
+            if axes.iter().any(|&axis| shows(place, axis, self.axis_of(place.element)))
+                && let Some(status) = self.status(now, place)
+            {
+                context.publish(place, status);
             }
         }
     }

@@ -270,7 +270,7 @@ mod tests {
 
     fn formats() -> Vec<Format> {
         let properties = PropertyId::all().filter_map(PropertyId::property);
-        properties.flat_map(|property| property.fields()).map(|field| field.format).collect()
+        properties.flat_map(super::super::Property::fields).map(|field| field.format).collect()
     }
 
     proptest! {

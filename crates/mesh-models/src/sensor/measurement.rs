@@ -56,6 +56,20 @@ impl Measurement {
         is_said.then_some(Self { property, raw })
     }
 
+    /// What says that there is no value.
+    pub const fn none(property: PropertyId) -> Self {
+        Self { property, raw: Vec::new() }
+    }
+
+    /// Octets in a message.
+    pub(super) fn size(&self) -> usize {
+        self.raw.len() + if self.is_format_a() { 2 } else { 3 }
+    }
+
+    fn is_format_a(&self) -> bool {
+        (1..=16).contains(&self.raw.len()) && u16::from(self.property) < 0x0800
+    }
+
     /// What was measured.
     pub const fn property(&self) -> PropertyId {
         self.property
@@ -86,8 +100,11 @@ impl Measurement {
     /// Its number, if it is one: of a boolean 0 or 1.
     pub fn number(&self) -> Option<f64> {
         match &self.readings().ok()??[..] {
-            [Reading { value: Value::Number(number), .. }] => Some(*number),
-            [Reading { value: Value::Boolean(value), .. }] => Some(f64::from(u8::from(*value))),
+            [reading] => match reading.value {
+                Value::Number(number) => Some(number),
+                Value::Boolean(value) => Some(f64::from(u8::from(value))),
+                _ => None,
+            },
             _ => None,
         }
     }

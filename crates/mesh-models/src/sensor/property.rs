@@ -1,5 +1,7 @@
 use core::fmt;
 
+use mesh_wire::{DecodeError, Reader};
+
 use super::format::Format;
 
 /// The identifier of a device property (MMDL §2.2); 0 is prohibited.
@@ -47,6 +49,10 @@ impl PropertyId {
     pub fn property(self) -> Option<&'static Property> {
         let table = &super::properties::PROPERTIES;
         table.binary_search_by_key(&self, |property| property.id).ok().map(|index| &table[index])
+    }
+
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+        Self::new(reader.u16_le()?).ok_or(DecodeError::Prohibited("Property ID"))
     }
 
     /// All that are known, in their order.

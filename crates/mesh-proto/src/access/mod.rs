@@ -5,4 +5,4 @@ mod server;
 
 pub use elements::{Element, Elements, MAX_BINDINGS, MAX_SUBSCRIPTIONS, ModelEntry, Reach};
 pub(crate) use server::ServerEntry;
-pub use server::{Access, Context, Place, ReceivedMessage, Server};
+pub use server::{Access, Context, Periodic, Place, ReceivedMessage, Server};

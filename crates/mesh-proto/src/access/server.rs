@@ -1,6 +1,7 @@
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::any::Any;
+use core::time::Duration;
 
 use clock::Instant;
 use mesh_wire::access::Opcode;
@@ -47,7 +48,17 @@ pub struct Place {
 pub struct Context {
     pub(crate) reply: Option<Vec<u8>>,
     pub(crate) publications: Vec<(Place, Vec<u8>)>,
+    pub(crate) hurried: Vec<Place>,
     pub(crate) changed: bool,
+}
+
+/// What a server has to say when a Publish Period is over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Periodic {
+    /// Opcode and parameters of what is published, if something is.
+    pub payload: Option<Vec<u8>>,
+    /// After which time the node asks again.
+    pub next: Duration,
 }
 
 impl Place {
@@ -68,6 +79,12 @@ impl Context {
     pub fn publish(&mut self, place: Place, payload: Vec<u8>) {
         self.publications.retain(|(other, _)| *other != place);
         self.publications.push((place, payload));
+    }
+
+    /// Has the node ask [`Server::periodic`] now, if the model at `place` publishes periodically: its period may have
+    /// become shorter.
+    pub fn hurry(&mut self, place: Place) {
+        self.hurried.push(place);
     }
 
     /// Tells the host that a state has changed, and has it stored.
@@ -115,9 +132,10 @@ pub trait Server: Any + Send + Sync {
         None
     }
 
-    /// The power of two by which the Publish Period of the model at `place` is divided now (MMDL §4.1.3.4).
-    fn period_divisor(&self, _now: Instant, _place: Place) -> u8 {
-        0
+    /// What the model at `place` publishes when its Publish Period is over, or the node was told to hurry, and when
+    /// the next is. A sensor in its fast range says a time below `period` (MMDL §4.1.3.1).
+    fn periodic(&mut self, now: Instant, place: Place, period: Duration) -> Periodic {
+        Periodic { payload: self.status(now, place), next: period }
     }
 
     /// What has to outlast a loss of power, in a form of its own; empty: nothing.

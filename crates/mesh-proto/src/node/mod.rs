@@ -91,6 +91,15 @@ pub struct OutgoingMessage {
 pub enum Command {
     /// Sends a message. Its end is told by [`Event::Sent`].
     Send(OutgoingMessage),
+    /// Publishes for a client model, as its publication says (MshPRT §3.7.6.1): somebody has pressed a switch.
+    Publish {
+        /// The model's element.
+        element: u8,
+        /// The model.
+        model: ModelId,
+        /// Opcode and parameters, at most 380 octets.
+        payload: Vec<u8>,
+    },
     /// Adds the device key of another node, so that its Configuration Server can be talked to.
     AddDeviceKey {
         /// Its primary element.
@@ -127,6 +136,9 @@ pub enum CommandError {
     /// The message is too long.
     #[error("an access message has 1 to 380 octets")]
     Length,
+    /// The model does not publish, or the node does not have the model.
+    #[error("this model publishes nowhere; a Configuration Client has to set where")]
+    NoPublication,
     /// A TTL of 1, with which nothing is originated.
     #[error("a message cannot be sent with a TTL of 1; 0 reaches neighbours, 2 is relayed once")]
     Ttl,
@@ -355,6 +367,9 @@ impl Node {
         }
         let answer = match command {
             Command::Send(message) => self.send(now, message).map(Answer::Sending),
+            Command::Publish { element, model, payload } => {
+                self.publish_for_host(now, element, model, payload).map(|()| Answer::Done)
+            }
             Command::AddDeviceKey { address, elements, key } => {
                 self.keys.add_remote_device(address, elements, key);
                 Ok(Answer::Done)

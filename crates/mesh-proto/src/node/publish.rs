@@ -2,19 +2,21 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 use clock::Instant;
 use mesh_wire::ModelId;
+use mesh_wire::access::MAX_PAYLOAD;
 use mesh_wire::foundation::{ConfigMessage, Publication, PublishDestination};
 use rand_core::Rng as _;
 
-use super::{Node, OutgoingMessage, Timer};
-use crate::access::{Access, Place};
+use super::{CommandError, Node, OutgoingMessage, Timer};
+use crate::access::{Access, Periodic, Place};
 use crate::keys::MessageKey;
 use crate::upper_transport::Destination;
 
-/// The largest power of two that divides a Publish Period (MMDL §4.1.3.4).
-const MAX_PERIOD_DIVISOR: u8 = 15;
+/// The shortest time between two periodic publications: a millisecond is the least Status Min Interval (MMDL §4.1.3.5).
+const MIN_PERIOD: Duration = Duration::from_millis(1);
 
 /// What was published last and is still to be repeated.
 pub(super) type Publications = BTreeMap<(u8, ModelId), Repetition>;
@@ -41,6 +43,23 @@ impl Node {
         }
     }
 
+    pub(super) fn publish_for_host(
+        &mut self,
+        now: Instant,
+        element: u8,
+        model: ModelId,
+        payload: Vec<u8>,
+    ) -> Result<(), CommandError> {
+        if payload.is_empty() || payload.len() > MAX_PAYLOAD {
+            return Err(CommandError::Length);
+        }
+        if self.publication(element, model).is_none() {
+            return Err(CommandError::NoPublication);
+        }
+        self.publish(now, element, model, payload);
+        Ok(())
+    }
+
     pub(super) fn repeat_publication(&mut self, now: Instant, element: u8, model: ModelId) {
         let Some(publication) = self.publication(element, model) else {
             return;
@@ -64,13 +83,19 @@ impl Node {
         let Some(entry) = self.elements.model(element, model) else { return };
         let Access::Server(number) = entry.access else { return };
         let Some(period) = entry.publication.and_then(|x| x.period.duration()) else { return };
-        let server = &self.elements.servers()[number];
+        let server = &mut self.elements.servers_mut()[number];
         let place = Place { element: element - server.first_element, model };
-        let divisor = server.server.period_divisor(now, place).min(MAX_PERIOD_DIVISOR);
-        let status = server.server.status(now, place);
-        self.timers.set(Timer::PublishPeriod(element, model), now + period / (1 << divisor));
-        if let Some(payload) = status {
+        let Periodic { payload, next } = server.server.periodic(now, place, period);
+        self.timers.set(Timer::PublishPeriod(element, model), now + next.max(MIN_PERIOD));
+        if let Some(payload) = payload {
             self.publish(now, element, model, payload);
+        }
+    }
+
+    /// Has a model that publishes periodically asked at once what it has to say.
+    pub(super) fn hurry(&mut self, now: Instant, element: u8, model: ModelId) {
+        if self.publication(element, model).and_then(|x| x.period.duration()).is_some() {
+            self.timers.set(Timer::PublishPeriod(element, model), now);
         }
     }
 

@@ -268,6 +268,9 @@ impl Node {
         for (place, payload) in context.publications {
             self.publish(now, first_element.saturating_add(place.element), place.model, payload);
         }
+        for place in context.hurried {
+            self.hurry(now, first_element.saturating_add(place.element), place.model);
+        }
     }
 
     /// Answers `delivery` under its own key: with TTL 0 if it came with TTL 0, after a random delay of 20 to
