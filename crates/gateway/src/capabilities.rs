@@ -10,6 +10,7 @@ use mesh_models::sensor::SENSOR_SERVER;
 use mesh_wire::ModelId;
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::{CompositionData, ElementDescription};
+use serde::{Deserialize, Serialize};
 
 /// What an element can do, together with those that belong to it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ pub(crate) struct Capabilities {
 }
 
 /// The range of a number that can be set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Range {
     pub(crate) min: u16,
     pub(crate) max: u16,

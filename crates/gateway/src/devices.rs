@@ -5,8 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clock::Instant;
+use mesh_models::sensor::PropertyId;
+use mesh_wire::CompanyId;
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::CompositionData;
+use serde::{Deserialize, Serialize};
 
 use crate::capabilities::{Capabilities, Range, functional_elements};
 use crate::sensors::SensorAttribute;
@@ -58,6 +61,15 @@ pub struct Endpoint {
     pub(crate) temperature_range: Range,
     /// What its sensors measure.
     pub(crate) sensors: Vec<SensorAttribute>,
+}
+
+/// What an endpoint has said that stays as it is, for the store.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct EndpointRecord {
+    lightness_range: Range,
+    temperature_range: Range,
+    /// Property IDs, in the order in which they were heard of.
+    sensors: Vec<u16>,
 }
 
 /// A node as the network database describes it.
@@ -195,13 +207,14 @@ impl Devices {
         Ok(())
     }
 
-    /// Whether a name is free, and may be used in topics.
+    /// Whether a group can have a name. It may be the first levels of nodes' names, as a room's is.
     ///
     /// # Errors
     /// Why not.
-    pub(crate) fn check_free(&self, name: &str) -> Result<(), String> {
-        let taken: BTreeSet<String> = self.iter().map(|device| device.name.clone()).collect();
-        usable(name, &taken)
+    pub(crate) fn check_group_name(&self, name: &str) -> Result<(), String> {
+        check_name(name).map_err(|error: NameError| error.to_string())?;
+        let collides = self.iter().any(|device| device.name == name || is_below(name, &device.name));
+        if collides { Err("a node has that name, or one of its elements could".to_owned()) } else { Ok(()) }
     }
 
     /// The endpoint that topics call `name`, or why there is none.
@@ -261,6 +274,33 @@ impl Devices {
 }
 
 impl Endpoint {
+    pub(crate) fn to_record(&self) -> EndpointRecord {
+        EndpointRecord {
+            lightness_range: self.lightness_range,
+            temperature_range: self.temperature_range,
+            sensors: self.sensors.iter().map(|sensor| sensor.property.into()).collect(),
+        }
+    }
+
+    pub(crate) fn restore(&mut self, record: &EndpointRecord, product: (CompanyId, u16)) {
+        (self.lightness_range, self.temperature_range) = (record.lightness_range, record.temperature_range);
+        for property in record.sensors.iter().filter_map(|&id| PropertyId::new(id)) {
+            self.add_sensor(property, product);
+        }
+    }
+
+    /// The attribute of a property that the element measures, and whether it is a new one.
+    pub(crate) fn add_sensor(&mut self, property: PropertyId, product: (CompanyId, u16)) -> (String, bool) {
+        if let Some(known) = self.sensors.iter().find(|sensor| sensor.property == property) {
+            return (known.name.clone(), false);
+        }
+        let sensor = SensorAttribute::new(property, product, &self.sensors);
+        let name = sensor.name.clone();
+        self.shadow.expect_measured(&name);
+        self.sensors.push(sensor);
+        (name, true)
+    }
+
     /// Whether everything that it can say of its states has been said.
     pub fn is_known(&self) -> bool {
         self.shadow.is_complete(&self.capabilities)
@@ -313,11 +353,12 @@ impl Device {
 /// Checks a wanted name against the rules and against the names that are taken.
 fn usable(wanted: &str, taken: &BTreeSet<String>) -> Result<(), String> {
     check_name(wanted).map_err(|error: NameError| error.to_string())?;
-    let collides = taken.iter().any(|name| {
-        // `a` and `a/b`: the second could be an element of the first.
-        let below =
-            |long: &str, short: &str| long.strip_prefix(short).is_some_and(|rest| rest.starts_with('/'));
-        name == wanted || below(name, wanted) || below(wanted, name)
-    });
+    let collides =
+        taken.iter().any(|name| name == wanted || is_below(name, wanted) || is_below(wanted, name));
     if collides { Err("another node has that name, or one of its elements could".to_owned()) } else { Ok(()) }
+}
+
+/// `a/b` is below `a`, and could be the name of an element of it.
+pub(crate) fn is_below(name: &str, other: &str) -> bool {
+    name.strip_prefix(other).is_some_and(|rest| rest.starts_with('/'))
 }

@@ -13,7 +13,6 @@ use mesh_wire::foundation::ModelRef;
 
 use crate::capabilities::{Capabilities, Range};
 use crate::devices::{Devices, Endpoint};
-use crate::topics::check_name;
 
 /// A group that has a name and an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -86,11 +85,10 @@ impl Groups {
     /// # Errors
     /// Why not.
     pub(crate) fn check_name(&self, name: &str, devices: &Devices) -> Result<(), String> {
-        check_name(name).map_err(|error| error.to_string())?;
         if self.named(name).is_some() {
             return Err("another group has that name".to_owned());
         }
-        devices.check_free(name)
+        devices.check_group_name(name)
     }
 
     /// The first address of the provisioner's range that no group has.

@@ -16,6 +16,13 @@ pub(crate) fn device(address: UnicastAddress) -> String {
     format!("device/{address}")
 }
 
+/// The key of what an element has said of its ranges and sensors.
+pub(crate) fn endpoint(address: UnicastAddress) -> String {
+    format!("{ENDPOINT}{address}")
+}
+
+pub(crate) const ENDPOINT: &str = "endpoint/";
+
 /// The key of a topic on which something is retained. `1`: it is to be taken back.
 pub(crate) fn retained(topic: &str) -> String {
     format!("{RETAINED}{topic}")

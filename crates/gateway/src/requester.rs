@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn nobody_can_have_the_gateway_write_into_its_own_tree_or_the_brokers() {
-        let topics = Topics::new("mesh");
+        let topics = Topics::new("mesh", None);
         for topic in ["mesh", "mesh/lamp", "mesh/lamp/set", "$SYS/x"] {
             assert_eq!(Requester::new(&topics, topic, None), None, "{topic}");
         }

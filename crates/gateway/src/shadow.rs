@@ -54,7 +54,17 @@ impl Shadow {
         true
     }
 
-    /// Whether everything that can be known of its states is.
+    /// Adds an attribute of which nothing is known yet.
+    pub(crate) fn expect_measured(&mut self, attribute: &str) {
+        self.measured.entry(attribute.to_owned()).or_insert(Value::Null);
+    }
+
+    /// Whether it is on, and has not said how bright.
+    pub(crate) fn is_partial(&self, capabilities: &Capabilities) -> bool {
+        capabilities.lightness && self.facts.on == Some(true) && self.facts.lightness.is_none()
+    }
+
+    /// Whether everything that can be known of its states is. What a sensor measures it may not know itself.
     pub(crate) fn is_complete(&self, capabilities: &Capabilities) -> bool {
         let Facts { on, lightness, temperature, hue, saturation, level } = self.facts;
         (on.is_some() || !capabilities.on_off)
@@ -62,7 +72,8 @@ impl Shadow {
             && (temperature.is_some() || capabilities.temperature.is_none())
             && (hue.and(saturation).is_some() || capabilities.colour.is_none())
             && (level.is_some() || !capabilities.level)
-            && self.measured.values().all(|value| !value.is_null())
+            && (!self.measured.is_empty() || !capabilities.sensor)
+            && (self.battery.is_some() || !capabilities.battery)
     }
 
     /// The state as it is published: `null` until read.

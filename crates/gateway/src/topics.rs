@@ -7,6 +7,8 @@ const RESERVED_LEVELS: [&str; 5] = ["set", "get", "availability", "action", "raw
 #[derive(Clone, Debug)]
 pub(crate) struct Topics {
     base: String,
+    /// Where Home Assistant looks for configurations, if the gateway publishes some.
+    discovery: Option<String>,
 }
 
 /// What a message on an inbound topic asks for.
@@ -21,8 +23,8 @@ pub(crate) enum Inbound<'a> {
 }
 
 impl Topics {
-    pub(crate) fn new(base: &str) -> Self {
-        Self { base: base.to_owned() }
+    pub(crate) fn new(base: &str, discovery: Option<&str>) -> Self {
+        Self { base: base.to_owned(), discovery: discovery.map(str::to_owned) }
     }
 
     /// The filter that covers every inbound topic.
@@ -50,9 +52,11 @@ impl Topics {
         format!("{}/bridge/{leaf}", self.base)
     }
 
-    /// Whether `topic` lies in the gateway's own tree, where nobody can have it write at will.
+    /// Whether `topic` lies where the gateway is believed, so that nobody can have it write there at will.
     pub(crate) fn owns(&self, topic: &str) -> bool {
-        topic == self.base || self.below_base(topic).is_some()
+        let is_within =
+            |tree: &str| topic.strip_prefix(tree).is_some_and(|x| x.is_empty() || x.starts_with('/'));
+        is_within(&self.base) || self.discovery.as_deref().is_some_and(is_within)
     }
 
     /// What `topic` asks for; `None` for the topics on which the gateway itself publishes.
@@ -121,7 +125,7 @@ mod tests {
 
     #[test]
     fn an_inbound_topic_names_its_device_whatever_slashes_the_name_holds() {
-        let topics = Topics::new("mesh");
+        let topics = Topics::new("mesh", Some("homeassistant"));
         let set = |name, attribute| Some(Inbound::Set { name, attribute });
         assert_eq!(topics.parse("mesh/lamp/set"), set("lamp", None));
         assert_eq!(topics.parse("mesh/floor 1/lamp/set"), set("floor 1/lamp", None));
@@ -133,13 +137,14 @@ mod tests {
 
     #[test]
     fn what_the_gateway_publishes_is_no_command() {
-        let topics = Topics::new("mesh");
+        let topics = Topics::new("mesh", Some("homeassistant"));
         for topic in
             ["mesh/lamp", "mesh/bridge/state", "mesh/bridge/response/x", "meshed/lamp/set", "other", "mesh"]
         {
             assert_eq!(topics.parse(topic), None, "{topic}");
         }
         assert!(topics.owns("mesh") && topics.owns("mesh/lamp/set") && !topics.owns("meshed/lamp"));
+        assert!(topics.owns("homeassistant/light/x/config"));
     }
 
     #[test]

@@ -79,6 +79,14 @@ impl Bridge {
         let Some(node) = self.devices.of_element(element).map(|device| device.address) else { return };
         self.publish_devices();
         self.announce_node(node);
+        let Some(device) = self.devices.get(node) else { return };
+        // What a group can do is what its members can.
+        let groups: BTreeSet<Address> = (device.endpoints.iter())
+            .flat_map(|endpoint| self.groups.of(endpoint.address).map(|group| group.address))
+            .collect();
+        for group in groups {
+            self.announce_group(group);
+        }
     }
 
     fn announce_node(&mut self, node: UnicastAddress) {

@@ -114,6 +114,8 @@ pub(crate) struct Bridge {
     presses: VecDeque<reports::Press>,
     outbox: VecDeque<Publication>,
     changes: BTreeMap<String, Change>,
+    /// What was stored of endpoints, by key.
+    remembered: BTreeMap<String, Vec<u8>>,
     /// All that is stored, for a backup.
     stored: BTreeMap<Vec<u8>, Vec<u8>>,
     is_connected: bool,
@@ -150,7 +152,7 @@ impl Bridge {
         complaints.extend(bad_names);
         let subscriptions = groups.iter().map(|group| group.address).collect();
         Self {
-            topics: Topics::new(&settings.base),
+            topics: Topics::new(&settings.base, settings.discovery_prefix.as_deref()),
             scheduler: Scheduler::new(now, settings.airtime),
             settings,
             database,
@@ -167,6 +169,7 @@ impl Bridge {
             presses: VecDeque::new(),
             outbox: VecDeque::new(),
             changes: BTreeMap::new(),
+            remembered: BTreeMap::new(),
             stored: BTreeMap::new(),
             is_connected: false,
             retained: BTreeMap::new(),
@@ -304,6 +307,8 @@ impl Bridge {
         for (key, value) in stored {
             if let Some(topic) = key.strip_prefix(crate::record::RETAINED) {
                 self.retained.insert(topic.to_owned(), value == &[1]);
+            } else if key.starts_with(crate::record::ENDPOINT) {
+                self.remembered.insert(key.clone(), value.clone());
             }
         }
         let nodes: Vec<UnicastAddress> = self.devices.iter().map(|device| device.address).collect();

@@ -19,12 +19,16 @@ use mesh_wire::foundation::{CompositionData, ConfigMessage};
 use serde_json::{Value, json};
 
 use super::{Bridge, Purpose};
+use crate::capabilities::Range;
 use crate::facts::{Heard, Report};
 use crate::scheduler::{Ended, Lane, Subject};
-use crate::sensors::{SensorAttribute, value_of};
+use crate::sensors::value_of;
 
 /// How long after the end of a transition the gateway waits for the lamp's own report before it asks.
 const TRANSITION_GRACE: Duration = Duration::from_millis(700);
+
+/// How long a lamp that has said that it is on has to say how bright, before it is asked.
+const BRIGHTNESS_GRACE: Duration = Duration::from_millis(200);
 
 /// Beyond the periods in which a node should have been heard: its own random delays, and the way.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
@@ -36,12 +40,13 @@ const PRESS_TIME: Duration = Duration::from_secs(6);
 const MAX_PRESSES: usize = 256;
 
 /// A message that a button sent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Press {
     source: UnicastAddress,
     destination: Address,
     opcode: Opcode,
-    tid: u8,
+    /// The Transaction Identifier is in there; of a dial that is turned also how far by now.
+    parameters: Vec<u8>,
     at: Instant,
 }
 
@@ -63,13 +68,10 @@ impl Bridge {
                 Ok(status) => self.handle_measurements(now, *source, &status),
                 Err(error) => self.complain_of(*source, *opcode, &error),
             }
-        } else if let Some((tid, action)) = action_of(*opcode, parameters) {
+        } else if let Some(action) = action_of(*opcode, parameters) {
             let destination = message.destination.address();
-            self.handle_press(
-                now,
-                Press { source: *source, destination, opcode: *opcode, tid, at: now },
-                action,
-            );
+            let (opcode, parameters) = (*opcode, parameters.clone());
+            self.handle_press(Press { source: *source, destination, opcode, parameters, at: now }, action);
         }
     }
 
@@ -100,8 +102,22 @@ impl Bridge {
     ) -> Result<(), DecodeError> {
         self.devices.set_composition(node, CompositionData::decode(page_0)?);
         let endpoints = self.devices.get(node).map(|device| device.endpoints.clone()).unwrap_or_default();
+        for endpoint in &endpoints {
+            self.restore_endpoint(endpoint.address);
+        }
         self.groups.note_members(&self.database, &endpoints);
         Ok(())
+    }
+
+    /// Takes back what an endpoint was known to have.
+    fn restore_endpoint(&mut self, element: UnicastAddress) {
+        let Some(device) = self.devices.of_element(element) else { return };
+        let Some(product) = device.composition.as_ref().map(|x| (x.company, x.product)) else { return };
+        let stored = self.remembered.get(&crate::record::endpoint(element));
+        let record = stored.and_then(|value| serde_json::from_slice(value).ok());
+        if let (Some(record), Some(endpoint)) = (record, self.devices.endpoint_mut(element)) {
+            endpoint.restore(&record, product);
+        }
     }
 
     /// Notes that a node is there, how far away it is and how well it is heard.
@@ -159,12 +175,14 @@ impl Bridge {
             }
             Heard::LightnessRange { min, max } => {
                 let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
-                endpoint.lightness_range = crate::capabilities::Range { min, max };
+                endpoint.lightness_range = Range { min, max };
+                self.remember_endpoint(source);
             }
             Heard::TemperatureRange { min, max } => {
                 let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
-                let range = crate::capabilities::Range { min, max };
+                let range = Range { min, max };
                 if std::mem::replace(&mut endpoint.temperature_range, range) != range {
+                    self.remember_endpoint(source);
                     self.announce_device(source);
                 }
             }
@@ -185,6 +203,12 @@ impl Bridge {
             // What the element cannot say ("unknown") is asked for soon.
             Some(remaining) => self.transitions.set((main, opcode), now + remaining + TRANSITION_GRACE),
             None => _ = self.transitions.cancel(&(main, opcode)),
+        }
+        if endpoint.shadow.is_partial(&endpoint.capabilities) {
+            // On, after off: how bright it says at once by itself, or is asked.
+            self.transitions.set((main, opcode), now + BRIGHTNESS_GRACE);
+            self.settle_groups(now, main, &report);
+            return self.settle_question(now, source, opcode);
         }
         self.publish_state(main);
         self.settle_write(now, source, &report);
@@ -228,19 +252,12 @@ impl Bridge {
         let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
         let mut has_new = false;
         for measurement in &status.measurements {
-            let property = measurement.property();
-            let known = endpoint.sensors.iter().find(|sensor| sensor.property == property);
-            let name = if let Some(sensor) = known {
-                sensor.name.clone()
-            } else {
-                has_new = true;
-                let sensor = SensorAttribute::new(property, product, &endpoint.sensors);
-                endpoint.sensors.push(sensor.clone());
-                sensor.name
-            };
+            let (name, is_new) = endpoint.add_sensor(measurement.property(), product);
+            has_new |= is_new;
             endpoint.shadow.confirm_measured(&name, value_of(measurement));
         }
         if has_new {
+            self.remember_endpoint(source);
             self.announce_device(source);
         }
         self.publish_state(source);
@@ -248,26 +265,36 @@ impl Bridge {
     }
 
     /// Publishes what somebody did with a button, once however often the message is repeated.
-    fn handle_press(&mut self, now: Instant, press: Press, mut action: Value) {
+    fn handle_press(&mut self, press: Press, mut action: Value) {
         let Some(endpoint) = self.devices.endpoint(press.source) else { return };
         if !endpoint.capabilities.presses {
             return;
         }
         let topic = self.topics.action(&endpoint.name);
-        while self.presses.front().is_some_and(|old| now - old.at >= PRESS_TIME) {
+        while self.presses.front().is_some_and(|old| press.at - old.at >= PRESS_TIME) {
             self.presses.pop_front();
         }
-        if self.presses.iter().any(|old| Press { at: press.at, ..*old } == press) {
+        if self.presses.iter().any(|old| Press { at: press.at, ..old.clone() } == press) {
             return;
         }
         if self.presses.len() >= MAX_PRESSES {
             self.presses.pop_front();
         }
-        self.presses.push_back(press);
         if let Some(group) = self.groups.get(press.destination) {
             action["to"] = json!(group.name);
         }
+        self.presses.push_back(press);
         self.publish(topic, &action);
+    }
+
+    fn remember_endpoint(&mut self, element: UnicastAddress) {
+        let Some(endpoint) = self.devices.endpoint(element) else { return };
+        let value = serde_json::to_vec(&endpoint.to_record()).unwrap_or_default();
+        let key = crate::record::endpoint(endpoint.address);
+        if self.remembered.get(&key) != Some(&value) {
+            self.remembered.insert(key.clone(), value.clone());
+            self.changes.insert(key, Some(value));
+        }
     }
 
     fn complain_of(&mut self, source: UnicastAddress, opcode: Opcode, error: &DecodeError) {
@@ -296,33 +323,31 @@ impl Bridge {
     }
 }
 
-/// What a button's message means: its transaction, and the action.
-fn action_of(opcode: Opcode, parameters: &[u8]) -> Option<(u8, Value)> {
-    match opcode {
+/// What a button's message means.
+fn action_of(opcode: Opcode, parameters: &[u8]) -> Option<Value> {
+    Some(match opcode {
         OnOffSet::OPCODE | OnOffSet::UNACKNOWLEDGED => {
-            let set = OnOffSet::decode(parameters).ok()?;
-            Some((set.tid, json!({"action": if set.on_off { "on" } else { "off" }})))
+            let on = OnOffSet::decode(parameters).ok()?.on_off;
+            json!({"action": if on { "on" } else { "off" }})
         }
         LevelSet::OPCODE | LevelSet::UNACKNOWLEDGED => {
-            let set = LevelSet::decode(parameters).ok()?;
-            Some((set.tid, json!({"action": "level", "level": set.level})))
+            json!({"action": "level", "level": LevelSet::decode(parameters).ok()?.level})
         }
         DeltaSet::OPCODE | DeltaSet::UNACKNOWLEDGED => {
-            let set = DeltaSet::decode(parameters).ok()?;
-            let action = if set.delta_level < 0 { "brightness_step_down" } else { "brightness_step_up" };
-            Some((set.tid, json!({"action": action, "step": set.delta_level.unsigned_abs()})))
+            let delta = DeltaSet::decode(parameters).ok()?.delta_level;
+            let action = if delta < 0 { "brightness_step_down" } else { "brightness_step_up" };
+            json!({"action": action, "step": delta.unsigned_abs()})
         }
         MoveSet::OPCODE | MoveSet::UNACKNOWLEDGED => {
-            let set = MoveSet::decode(parameters).ok()?;
-            let action = match set.delta_level {
+            let action = match MoveSet::decode(parameters).ok()?.delta_level {
                 0 => "brightness_stop",
                 ..0 => "brightness_move_down",
                 _ => "brightness_move_up",
             };
-            Some((set.tid, json!({"action": action})))
+            json!({"action": action})
         }
-        _ => None,
-    }
+        _ => return None,
+    })
 }
 
 /// The question that a status message answers.
@@ -352,14 +377,14 @@ mod tests {
     fn buttons_say_what_was_done_with_them() {
         let action = |payload: Vec<u8>| {
             let (opcode, parameters) = Opcode::decode(&payload).unwrap();
-            action_of(opcode, parameters).map(|(tid, action)| (tid, action.to_string()))
+            action_of(opcode, parameters).map(|action| action.to_string())
         };
         let on = OnOffSet { on_off: true, tid: 3, transition: None }.encode_as(OnOffSet::UNACKNOWLEDGED);
-        assert_eq!(action(on), Some((3, r#"{"action":"on"}"#.to_owned())));
+        assert_eq!(action(on), Some(r#"{"action":"on"}"#.to_owned()));
         let step = DeltaSet { delta_level: -4_096, tid: 4, transition: None }.encode();
-        assert_eq!(action(step), Some((4, r#"{"action":"brightness_step_down","step":4096}"#.to_owned())));
+        assert_eq!(action(step), Some(r#"{"action":"brightness_step_down","step":4096}"#.to_owned()));
         let moved = |delta_level| MoveSet { delta_level, tid: 5, transition: None }.encode();
-        let name = |payload| action(payload).unwrap().1;
+        let name = |payload| action(payload).unwrap();
         assert_eq!(name(moved(0)), r#"{"action":"brightness_stop"}"#);
         assert_eq!(name(moved(9)), r#"{"action":"brightness_move_up"}"#);
         assert_eq!(action(OnOffGet {}.encode()), None);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::commands::Purpose;
 use super::{Bridge, Publication};
+use crate::devices::is_below;
 use crate::exposes;
 use crate::facts::Facts;
 use crate::groups::subscribers;
@@ -134,8 +135,10 @@ impl Bridge {
         let (from, to) = (text(members, "from")?, text(members, "to")?);
         let device = self.devices.device_named(from).ok_or_else(|| unknown_device(from))?;
         let address = device.address;
-        if self.groups.named(to).is_some() {
-            return Err(format!("{to:?} cannot be used, as a group has that name"));
+        if self.groups.iter().any(|group| group.name == to || is_below(&group.name, to)) {
+            return Err(format!(
+                "{to:?} cannot be used, as a group has that name, or one that an element could have"
+            ));
         }
         self.devices.rename(address, to).map_err(|why| format!("{to:?} cannot be used, as {why}"))?;
         let entry = self.database.nodes.iter_mut().find(|node| node.unicast_address.0 == u16::from(address));
