@@ -65,7 +65,7 @@ impl Facts {
 
     /// Whether something that says `other` would undo, or at best repeat, what this says.
     pub(crate) fn replaces(&self, other: &Self) -> bool {
-        fn differs<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+        fn differs<T: Copy + PartialEq>(one: Option<T>, other: Option<T>) -> bool {
             one.is_some() && other.is_some() && one != other
         }
         self.covers(other)
@@ -79,8 +79,8 @@ impl Facts {
 
     /// What both say.
     pub(crate) fn in_common(self, other: Self) -> Self {
-        fn same<T: PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
-            one.filter(|one| other.as_ref() == Some(one))
+        fn same<T: Copy + PartialEq>(one: Option<T>, other: Option<T>) -> Option<T> {
+            one.filter(|one| other == Some(*one))
         }
         Self {
             on: same(self.on, other.on),
@@ -101,7 +101,7 @@ impl Facts {
 
     /// Whether this says something of every state that `other` says something of.
     pub(crate) fn covers(&self, other: &Self) -> bool {
-        fn is_covered<T>(by: Option<T>, state: Option<T>) -> bool {
+        fn is_covered<T: Copy>(by: Option<T>, state: Option<T>) -> bool {
             by.is_some() || state.is_none()
         }
         is_covered(self.on, other.on)

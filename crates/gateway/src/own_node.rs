@@ -17,6 +17,7 @@ use mesh_wire::foundation::{ConfigMessage, ModelRef, SubscriptionChange};
 use mesh_wire::{AppKeyIndex, CompanyId, KeyIndex, ModelId, Transmit, Ttl};
 
 use crate::devices::KnownNode;
+use crate::elements::MqttDevice;
 use crate::gateway::{GatewayConfig, GatewayError};
 use crate::record::{NETWORK, Stored};
 
@@ -140,7 +141,7 @@ fn node_config(config: &GatewayConfig, own: &NodeEntry) -> Result<NodeConfig, Ga
     let transmit = transmit_of(own);
     Ok(NodeConfig {
         product: Product { company: COMPANY, product: 0, version: 1 },
-        elements: std::iter::once(primary).chain(config.devices.iter().map(|x| x.element())).collect(),
+        elements: std::iter::once(primary).chain(config.devices.iter().map(MqttDevice::element)).collect(),
         network_transmit: transmit,
         relay: Relay { enabled: own.features.is_some_and(|x| x.relay == Some(1)), retransmit: transmit },
         default_ttl: Ttl::new(own.default_ttl.unwrap_or(DEFAULT_TTL)).ok_or(GatewayError::Range("a TTL"))?,

@@ -92,7 +92,7 @@ impl Bridge {
     /// Asks all that can be asked of a node's endpoints, in the background.
     pub(super) fn ask_everything(&mut self, node: UnicastAddress) {
         let Some(device) = self.devices.get(node) else { return };
-        let endpoints: Vec<(UnicastAddress, Vec<(Opcode, Vec<u8>)>)> = (device.endpoints.iter())
+        let endpoints: Vec<(UnicastAddress, Vec<Question>)> = (device.endpoints.iter())
             .map(|endpoint| {
                 let mut questions = questions_of(endpoint);
                 if endpoint.capabilities.lightness {
@@ -365,8 +365,11 @@ pub(super) fn recipient(endpoint: &Endpoint) -> Recipient<'_> {
     }
 }
 
+/// The opcode of a message that asks for something, and the message.
+type Question = (Opcode, Vec<u8>);
+
 /// All questions that tell an endpoint's state.
-fn questions_of(endpoint: &Endpoint) -> Vec<(Opcode, Vec<u8>)> {
+fn questions_of(endpoint: &Endpoint) -> Vec<Question> {
     let mut questions = plan::questions(&endpoint.capabilities);
     if endpoint.capabilities.battery {
         questions.push((BatteryGet::OPCODE, BatteryGet {}.encode()));

@@ -353,7 +353,7 @@ impl Bridge {
         self.publish(self.topics.bridge("logging"), &payload);
     }
 
-    fn event(&mut self, kind: &str, data: Value) {
+    fn event(&mut self, kind: &str, data: &Value) {
         self.publish(self.topics.bridge("event"), &json!({"type": kind, "data": data}));
     }
 

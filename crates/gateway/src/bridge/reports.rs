@@ -27,8 +27,9 @@ use crate::sensors::value_of;
 /// How long after the end of a transition the gateway waits for the lamp's own report before it asks.
 const TRANSITION_GRACE: Duration = Duration::from_millis(700);
 
-/// How long a lamp that has said that it is on has to say how bright, before it is asked.
-const BRIGHTNESS_GRACE: Duration = Duration::from_millis(200);
+/// How long a lamp that has said that it is on has to say how bright, before it is asked: members of a group publish
+/// at random times up to half a second.
+const BRIGHTNESS_GRACE: Duration = Duration::from_millis(600);
 
 /// Beyond the periods in which a node should have been heard: its own random delays, and the way.
 const SILENCE_GRACE: Duration = Duration::from_secs(2);
@@ -60,7 +61,7 @@ impl Bridge {
         self.note_heard(now, message);
         if let Some(heard) = Heard::decode(*opcode, parameters) {
             match heard {
-                Ok(heard) => self.handle_heard(now, *source, *opcode, heard),
+                Ok(heard) => self.handle_heard(now, *source, *opcode, &heard),
                 Err(error) => self.complain_of(*source, *opcode, &error),
             }
         } else if *opcode == SensorStatus::OPCODE {
@@ -89,7 +90,7 @@ impl Bridge {
         self.announce_device(source);
         if let Some(device) = self.devices.get(source) {
             let data = json!({"friendly_name": device.name, "status": "successful"});
-            self.event("device_interview", data);
+            self.event("device_interview", &data);
         }
         self.ask_everything(source);
     }
@@ -166,8 +167,8 @@ impl Bridge {
         }
     }
 
-    fn handle_heard(&mut self, now: Instant, source: UnicastAddress, opcode: Opcode, heard: Heard) {
-        match heard {
+    fn handle_heard(&mut self, now: Instant, source: UnicastAddress, opcode: Opcode, heard: &Heard) {
+        match *heard {
             Heard::States(report) => return self.handle_states(now, source, opcode, report),
             Heard::Battery(level) => {
                 let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
@@ -209,6 +210,9 @@ impl Bridge {
             self.transitions.set((main, opcode), now + BRIGHTNESS_GRACE);
             self.settle_groups(now, main, &report);
             return self.settle_question(now, source, opcode);
+        }
+        if report.present.lightness.is_some() {
+            self.transitions.cancel(&(main, OnOffStatus::OPCODE));
         }
         self.publish_state(main);
         self.settle_write(now, source, &report);

@@ -99,7 +99,7 @@ impl Bridge {
                 return self.change_members(caller, &members, SubscriptionChange::Delete);
             }
             "health" => Ok(self.health()),
-            "backup" => self.exported(|bridge| bridge.backup()),
+            "backup" => self.exported(Self::backup),
             "network/export" => self.exported(|bridge| json_of(&bridge.database)),
             _ => {
                 let known: Vec<&str> = REQUESTS.iter().map(|(path, ..)| *path).collect();
@@ -151,7 +151,7 @@ impl Bridge {
         self.info_changed(now);
         self.sweep();
         let data = json!({"from": from, "to": to});
-        self.event("device_renamed", data.clone());
+        self.event("device_renamed", &data);
         Ok(data)
     }
 

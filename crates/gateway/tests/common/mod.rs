@@ -52,6 +52,7 @@ pub enum Kind {
 }
 
 /// The network of a test: names and kinds, in the order of their addresses, 0x10 apart.
+#[derive(Default)]
 pub struct Plan<'a> {
     pub nodes: &'a [(&'a str, Kind)],
     /// Groups from 0xC000 on, with their members.
@@ -59,12 +60,6 @@ pub struct Plan<'a> {
     pub devices: Vec<MqttDevice>,
     /// Steps of 10 s after which nodes publish their states; 0: only when they change.
     pub period: u8,
-}
-
-impl Default for Plan<'_> {
-    fn default() -> Self {
-        Self { nodes: &[], groups: &[], devices: Vec::new(), period: 0 }
-    }
 }
 
 struct Inhabitant {
@@ -380,6 +375,7 @@ impl Bus {
 }
 
 /// Gives a node its application key, its publications and its subscriptions, and describes it.
+#[allow(clippy::too_many_lines, reason = "the configuration and its description are read side by side")]
 fn configure(
     node: &mut Node,
     own: &NodeEntry,
