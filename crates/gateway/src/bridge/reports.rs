@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use super::{Bridge, Purpose};
 use crate::capabilities::Range;
-use crate::facts::{Heard, Report};
+use crate::facts::{Facts, Heard, Report};
 use crate::scheduler::{Ended, Lane, Subject};
 use crate::sensors::value_of;
 
@@ -198,6 +198,9 @@ impl Bridge {
         if !endpoint.capabilities.level {
             // A lamp's level is its lightness, temperature or colour, which it says in other messages.
             (report.present.level, report.destiny.level) = (None, None);
+            if report.present == Facts::default() {
+                return;
+            }
         }
         endpoint.shadow.confirm(&report.present);
         match report.remaining {
