@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::mesh_config::MeshConfig;
+
 /// Everything that a server can be told. What a file leaves out has the default given here.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -16,6 +18,8 @@ pub(crate) struct Config {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) mqtt: Mqtt,
     pub(crate) console: Console,
+    /// The mesh networks that it serves; at most one yet.
+    pub(crate) mesh: Vec<MeshConfig>,
 }
 
 /// An address on which clients connect.
@@ -67,6 +71,8 @@ pub(crate) enum ConfigError {
     Read { path: PathBuf, source: std::io::Error },
     #[error("the configuration file {} cannot be used:\n{source}", path.display())]
     Parse { path: PathBuf, source: toml::de::Error },
+    #[error("the configuration file {} cannot be used: {problem}", path.display())]
+    Mesh { path: PathBuf, problem: String },
 }
 
 impl Config {
@@ -76,7 +82,15 @@ impl Config {
             .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let config: Self =
             toml::from_str(&text).map_err(|source| ConfigError::Parse { path: path.to_owned(), source })?;
+        config.check_mesh().map_err(|problem| ConfigError::Mesh { path: path.to_owned(), problem })?;
         Ok(config.with_listener())
+    }
+
+    fn check_mesh(&self) -> Result<(), String> {
+        if self.mesh.len() > 1 {
+            return Err("there are several [[mesh]] sections; one program serves one mesh".to_owned());
+        }
+        self.mesh.iter().try_for_each(MeshConfig::check)
     }
 
     /// What holds without a file.
@@ -111,6 +125,7 @@ impl Default for Config {
             listeners: Vec::new(),
             mqtt: Mqtt::default(),
             console: Console::default(),
+            mesh: Vec::new(),
         }
     }
 }

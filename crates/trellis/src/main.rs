@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod demo;
 mod gateway_shell;
+mod mesh_config;
 mod simulation;
 mod status_page;
 mod stop;
