@@ -282,3 +282,35 @@ fn a_reset_node_answers_first_and_is_silent_after() {
     assert_eq!(mesh.transmissions, after + 1, "the lamp does not even relay, and its publication has ended");
     assert_eq!(mesh.nodes[1].poll_timeout(), None);
 }
+
+#[test]
+fn members_of_a_group_do_not_publish_all_at_once() {
+    let group = Address::from(0xc000);
+    let lamps: Vec<_> = (2..12)
+        .map(|address| {
+            let mut lamp = lamp(address);
+            let model = model(address);
+            let change = SubscriptionChange::Add;
+            configure(&mut lamp, ConfigMessage::ModelSubscriptionChange { change, address: group, model });
+            let publication = Publication {
+                destination: PublishDestination::Address(Address::from(1)),
+                app_key_index: APP,
+                friendship_credentials: false,
+                ttl: None,
+                period: PublishPeriod::default(),
+                retransmit: PublishRetransmit::default(),
+            };
+            configure(&mut lamp, ConfigMessage::ModelPublicationSet { publication, model });
+            lamp
+        })
+        .collect();
+    let mut mesh = Medium::full(std::iter::once(client(1)).chain(lamps).collect());
+    mesh.send(0, to(0xc000, APP_KEY, OnOffSet::new(true, 1, None).encode_as(OnOffSet::UNACKNOWLEDGED)));
+    let mut heard = Vec::new();
+    for _ in 0..25 {
+        mesh.run(Duration::from_millis(20));
+        heard.push(mesh.messages(0).len());
+    }
+    assert_eq!(heard.iter().sum::<usize>(), 10, "each says it once: {heard:?}");
+    assert!(heard.iter().all(|&count| count <= 4), "spread over half a second: {heard:?}");
+}

@@ -122,9 +122,13 @@ impl MeshConfig {
         for device in &self.devices {
             topic("command_topic", &device.command_topic)?;
             device.state_topic.as_deref().map_or(Ok(()), |state| topic("state_topic", state))?;
-            let is_own = |topic: &str| topic.strip_prefix(&self.base_topic).is_some_and(|x| x.starts_with('/'));
+            let is_own =
+                |topic: &str| topic.strip_prefix(&self.base_topic).is_some_and(|x| x.starts_with('/'));
             if is_own(&device.command_topic) || device.state_topic.as_deref().is_some_and(is_own) {
-                return Err(format!("the topics of {:?} lie below {}, where the gateway's are", device.name, self.base_topic));
+                return Err(format!(
+                    "the topics of {:?} lie below {}, where the gateway's are",
+                    device.name, self.base_topic
+                ));
             }
             if device.state_topic.as_ref() == Some(&device.command_topic) {
                 return Err(format!("{:?} has one topic for orders and states; it needs two", device.name));

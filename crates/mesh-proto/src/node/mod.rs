@@ -336,7 +336,7 @@ impl Node {
         })?;
         let mut context = Context::default();
         let result = act(server, &mut context);
-        self.follow_up(now, number, first, context);
+        self.follow_up(now, Duration::ZERO, number, first, context);
         self.flush(now);
         Some(result)
     }

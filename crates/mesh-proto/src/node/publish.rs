@@ -25,19 +25,25 @@ pub(super) type Publications = BTreeMap<(u8, ModelId), Repetition>;
 pub(super) struct Repetition {
     payload: Vec<u8>,
     left: u8,
+    /// The number under which it waits to be sent, or once waited.
+    waiting: Option<u64>,
 }
 
 impl Node {
-    /// Publishes `payload`, if the model has a publication. Repetitions of what it published before end.
-    pub(super) fn publish(&mut self, now: Instant, element: u8, model: ModelId, payload: Vec<u8>) {
+    /// Publishes `payload` at `at`, if the model has a publication. What it published before and still waits, and
+    /// its repetitions, end.
+    pub(super) fn publish(&mut self, at: Instant, element: u8, model: ModelId, payload: Vec<u8>) {
         let Some(publication) = self.publication(element, model) else {
             return;
         };
+        if let Some(number) = self.publications.get(&(element, model)).and_then(|before| before.waiting) {
+            self.give_up_waiting(number);
+        }
         let retransmit = publication.retransmit;
-        self.send_publication(now, element, &publication, payload.clone());
-        self.publications.insert((element, model), Repetition { payload, left: retransmit.count() });
+        let waiting = self.send_publication(at, element, &publication, payload.clone());
+        self.publications.insert((element, model), Repetition { payload, left: retransmit.count(), waiting });
         if retransmit.count() > 0 {
-            self.timers.set(Timer::PublishRetransmit(element, model), now + retransmit.interval());
+            self.timers.set(Timer::PublishRetransmit(element, model), at + retransmit.interval());
         } else {
             self.timers.cancel(&Timer::PublishRetransmit(element, model));
         }
@@ -119,17 +125,21 @@ impl Node {
         self.elements.model(element, model)?.publication
     }
 
-    fn send_publication(&mut self, now: Instant, element: u8, publication: &Publication, payload: Vec<u8>) {
+    fn send_publication(
+        &mut self,
+        at: Instant,
+        element: u8,
+        publication: &Publication,
+        payload: Vec<u8>,
+    ) -> Option<u64> {
         let destination = match publication.destination {
             PublishDestination::Address(address) => Destination::Address(address),
             PublishDestination::Label(label) => Destination::Label(label),
         };
         let key = MessageKey::App(publication.app_key_index);
-        let Some(subnet) = self.keys.application(publication.app_key_index).map(|x| x.net_key_index) else {
-            return;
-        };
+        let subnet = self.keys.application(publication.app_key_index)?.net_key_index;
         let message =
             OutgoingMessage { element, destination, key, ttl: publication.ttl, payload, segmented: false };
-        self.wait(now, subnet, message);
+        self.wait(at, subnet, message)
     }
 }

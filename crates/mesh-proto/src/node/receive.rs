@@ -2,6 +2,8 @@
 
 use alloc::vec::Vec;
 
+use core::time::Duration;
+
 use clock::Instant;
 use mesh_crypto::{LabelUuid, Mic};
 use mesh_wire::access::Opcode;
@@ -234,7 +236,10 @@ impl Node {
             if let Some(payload) = context.reply.take() {
                 self.answer(now, element, delivery, payload);
             }
-            self.follow_up(now, number, first_element, context);
+            // Where many have heard the same, they must not all publish at once.
+            let is_unicast = delivery.destination.address().unicast().is_some();
+            let delay = if is_unicast { Duration::ZERO } else { self.random_ms(20, 500) };
+            self.follow_up(now, delay, number, first_element, context);
         }
         result
     }
@@ -259,14 +264,21 @@ impl Node {
         Ok(())
     }
 
-    /// Does what a server asked for.
-    pub(super) fn follow_up(&mut self, now: Instant, number: usize, first_element: u8, context: Context) {
+    /// Does what a server asked for; what it publishes, after `delay`.
+    pub(super) fn follow_up(
+        &mut self,
+        now: Instant,
+        delay: Duration,
+        number: usize,
+        first_element: u8,
+        context: Context,
+    ) {
         if context.changed {
             self.record_server(number);
             self.events.push_back(Event::Changed { element: first_element });
         }
         for (place, payload) in context.publications {
-            self.publish(now, first_element.saturating_add(place.element), place.model, payload);
+            self.publish(now + delay, first_element.saturating_add(place.element), place.model, payload);
         }
         for place in context.hurried {
             self.hurry(now, first_element.saturating_add(place.element), place.model);
@@ -299,7 +311,7 @@ impl Node {
             }
         }
         for (number, first_element, context) in outcomes {
-            self.follow_up(now, number, first_element, context);
+            self.follow_up(now, Duration::ZERO, number, first_element, context);
         }
     }
 }

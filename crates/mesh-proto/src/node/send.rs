@@ -90,15 +90,29 @@ impl Node {
     }
 
     /// Sends a message of the node's own at `at`. Without room it is dropped, as if it were lost on the air.
-    pub(super) fn wait(&mut self, at: Instant, net_key_index: NetKeyIndex, message: OutgoingMessage) {
+    /// Returns the number under which it waits.
+    pub(super) fn wait(
+        &mut self,
+        at: Instant,
+        net_key_index: NetKeyIndex,
+        message: OutgoingMessage,
+    ) -> Option<u64> {
         if self.waiting.len() >= MAX_WAITING {
-            return;
+            return None;
         }
         let number = self.waiting.next_number;
         self.waiting.next_number += 1;
         let id = self.waiting.next_id();
         self.waiting.delayed.insert(number, Unsent { id, net_key_index, message });
         self.timers.set(Timer::Waiting(number), at);
+        Some(number)
+    }
+
+    /// Drops a message that still waits under this number.
+    pub(super) fn give_up_waiting(&mut self, number: u64) {
+        if self.waiting.delayed.remove(&number).is_some() {
+            self.timers.cancel(&Timer::Waiting(number));
+        }
     }
 
     pub(super) fn send_waiting(&mut self, now: Instant, number: u64) {

@@ -9,8 +9,8 @@ use gateway::{Gateway, Publication};
 use mqtt_client::{Client, Messages, Options};
 use mqtt_server::Server;
 use mqtt_wire::{
-    Properties, Publish, QoS, RetainHandling, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName, Version,
-    Will,
+    Properties, Publish, QoS, RetainHandling, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName,
+    Version, Will,
 };
 use tokio::sync::mpsc;
 
@@ -78,7 +78,10 @@ impl Broker {
             };
             let Self::Elsewhere(remote) = self else { return Err(error) };
             if !has_complained {
-                tracing::warn!(broker = remote.address, "the gateway has no broker, and tries again: {error:#}");
+                tracing::warn!(
+                    broker = remote.address,
+                    "the gateway has no broker, and tries again: {error:#}"
+                );
                 has_complained = true;
             }
             tokio::time::sleep(pause).await;
@@ -146,7 +149,8 @@ impl Request {
             };
             Ok(SubscribeFilter { filter: TopicFilter::new(&filter)?, options })
         };
-        let subscriptions = gateway.subscriptions().into_iter().map(filter_of).collect::<anyhow::Result<_>>()?;
+        let subscriptions =
+            gateway.subscriptions().into_iter().map(filter_of).collect::<anyhow::Result<_>>()?;
         Ok(Self { will, subscriptions })
     }
 }
@@ -200,7 +204,11 @@ impl Connection {
 }
 
 /// Publishes in order, each message once the broker has the one before.
-async fn publish_all(client: Client, mut publications: mpsc::Receiver<Publication>, acknowledge: mpsc::Sender<()>) {
+async fn publish_all(
+    client: Client,
+    mut publications: mpsc::Receiver<Publication>,
+    acknowledge: mpsc::Sender<()>,
+) {
     while let Some(publication) = publications.recv().await {
         let topic = publication.topic.clone();
         match publish_one(&client, publication).await {

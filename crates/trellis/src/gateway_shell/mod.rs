@@ -130,7 +130,9 @@ impl Shell {
     fn publish(&mut self, link: &mut Link, backlog: &mut VecDeque<Publication>) {
         let Link::Connected(connection) = link else { return };
         while connection.has_room() {
-            let Some(publication) = backlog.pop_front().or_else(|| self.gateway.poll_publish()) else { return };
+            let Some(publication) = backlog.pop_front().or_else(|| self.gateway.poll_publish()) else {
+                return;
+            };
             connection.publish(publication);
         }
     }
@@ -147,8 +149,12 @@ impl Shell {
                 *link = Link::Connected(connection);
                 self.gateway.handle_connected(now);
             }
-            Linked::Happened(Happening::Message(message)) => self.gateway.handle_publish(now, &inbox(&message)),
-            Linked::Happened(Happening::Published(publication)) => self.gateway.handle_published(now, &publication),
+            Linked::Happened(Happening::Message(message)) => {
+                self.gateway.handle_publish(now, &inbox(&message))
+            }
+            Linked::Happened(Happening::Published(publication)) => {
+                self.gateway.handle_published(now, &publication)
+            }
             Linked::Happened(Happening::Lost(error)) => {
                 let Broker::Elsewhere(remote) = &self.broker else {
                     anyhow::bail!("the gateway has lost its broker: {error}");
