@@ -23,4 +23,4 @@
 
 pub mod records;
 
-pub use records::{Change, Commit, RecordStore, StoreError};
+pub use records::{Change, Commit, RecordStore, StoreError, Stored};

@@ -22,6 +22,9 @@ use writer::{Job, Writer};
 /// A record and its new value; `None`: it is to go.
 pub type Change = (Vec<u8>, Option<Vec<u8>>);
 
+/// A key and its value.
+pub type Stored = (Vec<u8>, Vec<u8>);
+
 /// The file in the data directory.
 const FILE: &str = "state.redb";
 
@@ -95,7 +98,7 @@ impl RecordStore {
     ///
     /// # Errors
     /// What is wrong with the file.
-    pub fn load(&self) -> Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError> {
+    pub fn load(&self) -> Result<Vec<Stored>, StoreError> {
         let (done, loaded) = std::sync::mpsc::sync_channel(1);
         self.writer.submit(Job::Load { prefix: self.prefix.clone(), done });
         loaded.recv().map_err(|_| StoreError::Closed)?

@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use redb::{Database, ReadableDatabase as _};
 use tokio::sync::oneshot;
 
-use super::{Change, RECORDS, StoreError};
+use super::{Change, RECORDS, StoreError, Stored};
 
 /// What the writer's thread is asked for.
 pub(super) enum Job {
@@ -14,7 +14,7 @@ pub(super) enum Job {
     Load { prefix: Vec<u8>, done: mpsc::SyncSender<Loaded> },
 }
 
-type Loaded = Result<Vec<(Vec<u8>, Vec<u8>)>, StoreError>;
+type Loaded = Result<Vec<Stored>, StoreError>;
 
 type Open = Box<dyn FnMut() -> Result<Database, StoreError> + Send>;
 
