@@ -7,15 +7,26 @@ pub struct Position {
     pub x: f64,
     /// To the north.
     pub y: f64,
+    /// Above the ground.
+    pub z: f64,
 }
 
-/// A wall, from one end to the other.
+/// A wall, from one end to the other, and through all floors; the heights of its ends do not matter.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Wall {
     /// One end.
     pub from: Position,
     /// The other.
     pub to: Position,
+    /// What it takes from a signal that goes through, in dB.
+    pub loss_db: f64,
+}
+
+/// A floor that is the ceiling of what is below it: a plane without end.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Floor {
+    /// Metres above the ground.
+    pub height: f64,
     /// What it takes from a signal that goes through, in dB.
     pub loss_db: f64,
 }
@@ -50,6 +61,8 @@ pub struct MediumConfig {
     pub path_loss_exponent: f64,
     /// The walls.
     pub walls: Vec<Wall>,
+    /// The floors between storeys.
+    pub floors: Vec<Floor>,
     /// Receiver sensitivity, in dBm: at this strength half of the PDUs are lost. 6 dB worse than data sheets of
     /// current chips (-96 dBm) say, for antennas in lamps.
     pub sensitivity_dbm: f64,
@@ -81,6 +94,7 @@ impl Default for MediumConfig {
             reference_loss_db: 40.0,
             path_loss_exponent: 3.0,
             walls: Vec::new(),
+            floors: Vec::new(),
             sensitivity_dbm: -90.0,
             sensitivity_slope_db: 1.0,
             interference: 0.08,
@@ -95,14 +109,20 @@ impl Default for MediumConfig {
 }
 
 impl Position {
-    /// A place.
+    /// A place on the ground.
     pub const fn new(x: f64, y: f64) -> Self {
-        Self { x, y }
+        Self { x, y, z: 0.0 }
+    }
+
+    /// The same place at another height.
+    #[must_use]
+    pub const fn at_height(self, z: f64) -> Self {
+        Self { z, ..self }
     }
 
     /// How far away another place is, in metres.
     pub fn distance(self, other: Self) -> f64 {
-        (self.x - other.x).hypot(self.y - other.y)
+        (self.x - other.x).hypot(self.y - other.y).hypot(self.z - other.z)
     }
 }
 
@@ -123,10 +143,15 @@ impl MediumConfig {
         let distance = from.distance(to).max(1.0);
         let walls: f64 =
             self.walls.iter().filter(|wall| wall.is_between(from, to)).map(|wall| wall.loss_db).sum();
+        let floors: f64 = (self.floors.iter())
+            .filter(|floor| (from.z - floor.height) * (to.z - floor.height) < 0.0)
+            .map(|floor| floor.loss_db)
+            .sum();
         self.transmit_power_dbm
             - self.reference_loss_db
             - 10.0 * self.path_loss_exponent * distance.log10()
             - walls
+            - floors
     }
 
     /// The share of PDUs of this strength that are lost when nobody else sends; `None`: nothing is heard.
@@ -152,6 +177,9 @@ mod tests {
         assert!(
             !wall.is_between(a, Position::new(4.0, 0.0)) && !wall.is_between(a, Position::new(10.0, 9.0))
         );
+        config.floors = vec![Floor { height: 2.5, loss_db: 20.0 }];
+        assert!((config.rssi_dbm(a, a.at_height(10.0)) - -90.0).abs() < 1e-9);
+        assert!((config.rssi_dbm(a, a.at_height(1.0)) - -40.0).abs() < 1e-9);
     }
 
     #[test]

@@ -31,9 +31,10 @@ pub mod building;
 mod config;
 mod medium;
 mod pcap;
+mod relays;
 mod world;
 
-pub use config::{AdvertiserTiming, MediumConfig, Position, Scan, Wall};
+pub use config::{AdvertiserTiming, Floor, MediumConfig, Position, Scan, Wall};
 pub use medium::{LinkCounts, Medium, Reception, StationId};
 pub use pcap::Pcap;
 pub use world::{OwnedReceived, World};

@@ -123,6 +123,9 @@ struct Event {
     fates: Vec<Fate>,
 }
 
+/// How strong a station is at another, and the share that is lost when nobody else sends.
+type Link = (f64, f64);
+
 /// What an event becomes at a station.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fate {
@@ -148,6 +151,10 @@ pub struct Medium {
     config: MediumConfig,
     seed: u64,
     stations: Vec<Station>,
+    /// How each station is heard at each other one, by sender and receiver; `None`: out of range.
+    links: Vec<Vec<Option<Link>>>,
+    /// Who is in range of each station.
+    hearers: Vec<Vec<StationId>>,
     /// When stations send next; entries that are out of date are passed over.
     wakes: BinaryHeap<Reverse<(Instant, StationId)>>,
     /// Events that have not ended, in the order of their starts, and those that may still overlap them.
@@ -166,6 +173,8 @@ impl Medium {
             config,
             seed,
             stations: Vec::new(),
+            links: Vec::new(),
+            hearers: Vec::new(),
             wakes: BinaryHeap::new(),
             on_air: VecDeque::new(),
             ends: BinaryHeap::new(),
@@ -188,6 +197,7 @@ impl Medium {
         rng.set_stream(id.0 as u64);
         let phase = Duration::from_micros(rng.next_u64() % 100_000);
         let never = (Instant::ORIGIN, Instant::ORIGIN);
+        self.link_up(id, position);
         let queue = VecDeque::new();
         self.stations.push(Station {
             position,
@@ -199,6 +209,26 @@ impl Medium {
             is_cut: false,
         });
         id
+    }
+
+    /// Works out how a new station is heard, and whom it hears: it is asked for with every PDU.
+    fn link_up(&mut self, id: StationId, position: Position) {
+        let mut links = Vec::with_capacity(id.0 + 1);
+        let mut hearers = Vec::new();
+        for (other, station) in self.stations.iter().enumerate() {
+            let link_of = |from, to| {
+                let rssi = self.config.rssi_dbm(from, to);
+                self.config.loss(rssi).map(|loss| (rssi, loss))
+            };
+            let (to, from) = (link_of(position, station.position), link_of(station.position, position));
+            links.push(to);
+            hearers.extend(to.map(|_| StationId(other)));
+            self.links[other].push(from);
+            self.hearers[other].extend(from.map(|_| id));
+        }
+        links.push(None);
+        self.links.push(links);
+        self.hearers.push(hearers);
     }
 
     /// Cuts or mends a station's radio.
@@ -233,8 +263,7 @@ impl Medium {
     /// How strong one station is at another, and the share that is lost when nobody else sends; `None`: out of
     /// range.
     pub fn link(&self, from: StationId, to: StationId) -> Option<(f64, f64)> {
-        let rssi = self.config.rssi_dbm(self.stations[from.0].position, self.stations[to.0].position);
-        Some((rssi, self.config.loss(rssi)?))
+        self.links[from.0][to.0]
     }
 
     /// When [`Medium::handle_timeout`] is next due.
@@ -327,20 +356,22 @@ impl Medium {
         let Some(index) = self.on_air.iter().position(|event| event.from == from && now <= event.end) else {
             return;
         };
-        let mut event = self.on_air[index].clone();
-        let start = now.as_micros().saturating_sub(micros(event.airtime));
+        let event = &mut self.on_air[index];
+        let (mut fates, airtime) = (std::mem::take(&mut event.fates), event.airtime);
+        let start = now.as_micros().saturating_sub(micros(airtime));
         let pdu = Pdu { from, channel, start: Instant::from_micros(start), end: now };
         let is_last = channel == CHANNELS - 1;
-        for to in (0..event.fates.len()).map(StationId) {
-            let Some((rssi, loss)) = self.link(from, to).filter(|_| to != from) else { continue };
+        let hearers = std::mem::take(&mut self.hearers[from.0]);
+        for &to in &hearers {
+            let Some((rssi, loss)) = self.link(from, to) else { continue };
             if self.stations[to.0].is_cut {
                 continue;
             }
-            let fate = &mut event.fates[to.0];
+            let fate = &mut fates[to.0];
             if *fate != Fate::Heard {
                 *fate = self.fate(pdu, to, rssi, loss).unwrap_or(*fate);
                 if *fate == Fate::Heard {
-                    let (ad_type, data) = (event.ad_type, event.data.clone());
+                    let (ad_type, data) = (self.on_air[index].ad_type, self.on_air[index].data.clone());
                     self.receptions.push_back(Reception { to, from, ad_type, data, rssi: dbm(rssi) });
                 }
             }
@@ -348,7 +379,8 @@ impl Medium {
                 self.counts.entry((from, to)).or_default().count(*fate);
             }
         }
-        self.on_air[index].fates = event.fates;
+        self.hearers[from.0] = hearers;
+        self.on_air[index].fates = fates;
         // An event that ended can still overlap those that are on the air; the longest takes 2 ms.
         let horizon = Duration::from_millis(5);
         while self.on_air.front().is_some_and(|event| event.end + horizon < now) {

@@ -1,9 +1,9 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fmt::Write as _;
 
-use clock::Instant;
+use clock::{Instant, Timers};
 use mesh_proto::bearer::{Received, Transmission};
-use mesh_proto::node::{Event, Node};
+use mesh_proto::node::{Event, Node, Record};
 use mesh_wire::bearer::AdType;
 use mesh_wire::network::Octets;
 
@@ -34,7 +34,13 @@ struct Inhabitant {
 pub struct World {
     medium: Medium,
     inhabitants: Vec<Inhabitant>,
+    /// When each node has something to do.
+    timers: Timers<StationId>,
     now: Instant,
+    /// Nodes that may have records which were not taken.
+    touched: BTreeSet<StationId>,
+    /// Nodes whose records were taken, and are not stored yet as far as is known.
+    storing: BTreeSet<StationId>,
     received: VecDeque<(StationId, OwnedReceived)>,
     events: VecDeque<(StationId, Event)>,
     log: Option<String>,
@@ -54,7 +60,10 @@ impl World {
         Self {
             medium: Medium::new(seed, medium),
             inhabitants: Vec::new(),
+            timers: Timers::new(),
             now: Instant::ORIGIN,
+            touched: BTreeSet::new(),
+            storing: BTreeSet::new(),
             received: VecDeque::new(),
             events: VecDeque::new(),
             log: None,
@@ -72,10 +81,37 @@ impl World {
         self.pcap = Some(pcap);
     }
 
-    /// Adds a node.
+    /// Adds a node. What one that keeps records ([`Node::restore`]) sends or tells waits until they are stored:
+    /// see [`World::take_records`].
     pub fn add_node(&mut self, name: &str, position: Position, node: Node) -> StationId {
         self.inhabitants.push(Inhabitant { name: name.to_owned(), node: Some(Box::new(node)) });
-        self.medium.add_station(position)
+        let station = self.medium.add_station(position);
+        self.drain(station);
+        station
+    }
+
+    /// Takes the records of all nodes that are to be stored, all together or none.
+    pub fn take_records(&mut self) -> Vec<(StationId, Record)> {
+        let mut records = Vec::new();
+        for station in std::mem::take(&mut self.touched) {
+            let Some(node) = &mut self.inhabitants[station.0].node else { continue };
+            let taken = node.take_records();
+            if !taken.is_empty() {
+                self.storing.insert(station);
+            }
+            records.extend(taken.into_iter().map(|record| (station, record)));
+        }
+        records
+    }
+
+    /// All records that were taken are stored: what waited for them happens now.
+    pub fn handle_stored(&mut self) {
+        for station in std::mem::take(&mut self.storing) {
+            if let Some(node) = &mut self.inhabitants[station.0].node {
+                node.handle_stored();
+            }
+            self.drain(station);
+        }
     }
 
     /// Adds a station whose host sends and receives for itself.
@@ -146,8 +182,7 @@ impl World {
 
     /// When [`World::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let nodes = self.inhabitants.iter().filter_map(|x| x.node.as_ref()?.poll_timeout());
-        self.medium.poll_timeout().into_iter().chain(nodes).min()
+        self.medium.poll_timeout().into_iter().chain(self.timers.next()).min()
     }
 
     /// The next thing that a port received.
@@ -187,13 +222,11 @@ impl World {
             }
             return;
         }
-        let due = (self.inhabitants.iter())
-            .position(|x| x.node.as_ref().and_then(|node| node.poll_timeout()).is_some_and(|at| at <= now));
-        if let Some(index) = due {
-            if let Some(node) = &mut self.inhabitants[index].node {
+        if let Some(station) = self.timers.pop_expired(now) {
+            if let Some(node) = &mut self.inhabitants[station.0].node {
                 node.handle_timeout(now);
             }
-            self.drain(StationId(index));
+            self.drain(station);
         }
     }
 
@@ -210,12 +243,17 @@ impl World {
         }
     }
 
-    /// Takes what a node has to send and to tell.
+    /// Takes what a node has to send and to tell, and when it is next due. Follows everything done to a node.
     fn drain(&mut self, station: StationId) {
         let now = self.now;
         let Some(node) = &mut self.inhabitants[station.0].node else { return };
         let transmissions: Vec<Transmission> = std::iter::from_fn(|| node.poll_transmit()).collect();
         let events: Vec<Event> = std::iter::from_fn(|| node.poll_event()).collect();
+        match node.poll_timeout() {
+            Some(at) => self.timers.set(station, at),
+            None => drop(self.timers.cancel(&station)),
+        }
+        self.touched.insert(station);
         for transmission in transmissions {
             self.medium.transmit(now, station, transmission);
         }
