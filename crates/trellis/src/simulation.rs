@@ -5,12 +5,12 @@ use std::fmt;
 use std::time::Duration;
 
 use clock::Instant;
-use gateway::{Gateway, Inbox};
+use gateway::{Gateway, GatewayConfig, Inbox};
 use mesh_commission::cdb::NetworkDatabase;
 use mesh_sim::{LinkCounts, Pcap};
 use serde_json::Value;
 
-use crate::demo::Home;
+use crate::demo::{Home, Living, Plan};
 
 /// How long the gateway has to get to know its nodes.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -27,12 +27,14 @@ pub(crate) struct Simulation {
     home: Home,
     gateway: Gateway,
     published: Vec<(String, Vec<u8>)>,
+    /// When the gateway put something on the air.
+    sent: Vec<Instant>,
 }
 
 /// What a run showed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Report {
-    /// The farthest lamp, and the hops that its messages took.
+    /// The farthest node, and the hops that its messages took.
     pub(crate) farthest: (String, u8),
     /// From each command to its confirmation.
     pub(crate) round_trips: Vec<Duration>,
@@ -48,17 +50,21 @@ pub(crate) struct Report {
 
 impl Simulation {
     /// A building whose randomness all comes from `seed`.
-    pub(crate) fn new(seed: u64, with_log: bool, with_pcap: bool) -> anyhow::Result<Self> {
-        let mut home = Home::build(seed, TIMESTAMP.to_owned())?;
+    pub(crate) fn new(plan: &Plan, seed: u64, with_log: bool, with_pcap: bool) -> anyhow::Result<Self> {
+        let living = Living { time_of_day: Duration::from_secs(27_000), speed: 1.0, with_people: false };
+        let mut home = Home::forgetful(plan, &living, seed, TIMESTAMP.to_owned())?;
         if with_log {
             home.world.log_events();
         }
         if with_pcap {
             home.world.capture(Pcap::new(0));
         }
-        let gateway = Gateway::new(Instant::ORIGIN, &home.gateway_config(), &home.database)?;
-        let mut simulation = Self { home, gateway, published: Vec::new() };
-        simulation.gateway.handle_connected();
+        let mut gateway_seed = [0x5a; 32];
+        gateway_seed[..8].copy_from_slice(&seed.to_be_bytes());
+        let config = GatewayConfig { discovery_prefix: None, ..GatewayConfig::new(gateway_seed) };
+        let gateway = Gateway::new(Instant::ORIGIN, &config, &home.database, [])?;
+        let mut simulation = Self { home, gateway, published: Vec::new(), sent: Vec::new() };
+        simulation.gateway.handle_connected(Instant::ORIGIN);
         simulation.carry();
         Ok(simulation)
     }
@@ -71,8 +77,8 @@ impl Simulation {
         self.home.world.take_pcap()
     }
 
-    /// Waits until the gateway knows all nodes, and then has it switch the farthest lamp so many times.
-    pub(crate) fn switch_farthest(
+    /// Waits until the gateway knows all nodes, and then has it dim the lamps in turn, so many times in all.
+    pub(crate) fn dim_lamps(
         &mut self,
         times: u32,
         mut log: impl FnMut(&str) -> anyhow::Result<()>,
@@ -82,11 +88,10 @@ impl Simulation {
             self.step(end);
             log(&self.home.world.take_log())?;
         }
-        let (farthest, _) = self.farthest()?;
+        let lamps = self.lamps();
         let mut round_trips = Vec::new();
-        for number in 0..times {
-            let on = number % 2 == 0;
-            round_trips.extend(self.switch(&farthest, on));
+        for (number, lamp) in (0..times).zip(lamps.iter().cycle()) {
+            round_trips.extend(self.dim(lamp, 20 + number * 7 % 230));
             self.run_for(PAUSE);
             log(&self.home.world.take_log())?;
         }
@@ -102,22 +107,28 @@ impl Simulation {
         farthest.ok_or_else(|| anyhow::anyhow!("the gateway has heard no node"))
     }
 
-    /// Switches a lamp; how long it took until its state was published.
-    fn switch(&mut self, name: &str, on: bool) -> Option<Duration> {
+    /// The names of all lamps, the farthest first.
+    fn lamps(&self) -> Vec<String> {
+        let lamps = self.home.fixtures().iter().filter(|fixture| fixture.kind.is_lamp());
+        let mut lamps: Vec<(u8, String)> = lamps.map(|lamp| (lamp.hops, lamp.name.clone())).collect();
+        lamps.sort_by_key(|(hops, _)| std::cmp::Reverse(*hops));
+        lamps.into_iter().map(|(_, name)| name).collect()
+    }
+
+    /// Dims a lamp; how long it took until its state was published.
+    fn dim(&mut self, name: &str, brightness: u32) -> Option<Duration> {
         let started = self.now();
-        let payload: &[u8] =
-            if on { br#"{"state":"ON","transition":0}"# } else { br#"{"state":"OFF","transition":0}"# };
+        let payload = format!(r#"{{"brightness":{brightness},"transition":0}}"#);
         let topic = format!("mesh/{name}/set");
         self.published.clear();
-        self.gateway.handle_publish(started, &Inbox::new(&topic, payload));
+        self.gateway.handle_publish(started, &Inbox::new(&topic, payload.as_bytes()));
         self.carry();
         let state_topic = format!("mesh/{name}");
-        let wanted = Value::from(if on { "ON" } else { "OFF" });
         let end = started + Duration::from_secs(10);
         while self.now() < end {
             let is_confirmed = self.published.iter().any(|(topic, payload)| {
                 let state: Value = serde_json::from_slice(payload).unwrap_or_default();
-                *topic == state_topic && state["state"] == wanted
+                *topic == state_topic && state["brightness"] == brightness
             });
             if is_confirmed {
                 return Some(self.now() - started);
@@ -141,29 +152,34 @@ impl Simulation {
     fn is_complete(&self) -> bool {
         let mut devices = self.gateway.devices();
         devices.all(|device| {
-            device.composition.is_some()
-                && device.endpoints.iter().all(|endpoint| endpoint.shadow.on().is_some())
+            device.composition.is_some() && device.endpoints.iter().all(gateway::Endpoint::is_known)
         })
     }
 
     /// Lets the next thing happen, at most up to `end`.
     fn step(&mut self, end: Instant) {
         let due = self.gateway.poll_timeout().map_or(end, |at| at.min(end));
-        if !self.home.world.step_until(due) {
-            self.home.world.handle_timeout(due);
+        if !self.home.step_until(due) {
+            self.home.handle_timeout(due);
             let now = self.now();
             self.gateway.handle_timeout(now);
         }
         let now = self.now();
-        while let Some((_, received)) = self.home.world.poll_received() {
+        while let Some(received) = self.home.poll_received() {
             self.gateway.handle_pdu(now, &received.as_received());
         }
-        while self.home.world.poll_event().is_some() {}
+        // Virtual disks are as fast as virtual radios: what is to be stored is stored.
+        let _ = self.home.take_records();
+        self.home.world.handle_stored();
         self.carry();
     }
 
     fn carry(&mut self) {
+        while !self.gateway.take_records().is_empty() {
+            self.gateway.handle_stored(self.now());
+        }
         while let Some(transmission) = self.gateway.poll_transmit() {
+            self.sent.push(self.now());
             self.home.world.transmit(self.home.port, transmission);
         }
         while let Some(publication) = self.gateway.poll_publish() {
@@ -184,7 +200,7 @@ impl fmt::Display for Report {
         sorted.sort_unstable();
         let at = |share: usize| sorted.get((sorted.len() * share / 100).min(sorted.len().saturating_sub(1)));
         let ms = |duration: Option<&Duration>| duration.map_or(0, Duration::as_millis);
-        writeln!(f, "farthest lamp   {}, {} hops", self.farthest.0, self.farthest.1)?;
+        writeln!(f, "farthest node   {}, {} hops", self.farthest.0, self.farthest.1)?;
         writeln!(f, "round trips     {} confirmed, {} lost", self.round_trips.len(), self.lost)?;
         writeln!(f, "retries         {}", self.retries)?;
         writeln!(
@@ -204,17 +220,19 @@ impl fmt::Display for Report {
 mod tests {
     use super::*;
 
+    const HOME: Plan = Plan { nodes: None, status_period: Duration::from_secs(30) };
+
     #[test]
-    fn a_hundred_round_trips_over_four_hops_are_all_confirmed() {
-        let mut simulation = Simulation::new(7, false, false).unwrap();
-        let report = simulation.switch_farthest(100, |_| Ok(())).unwrap();
+    fn a_hundred_round_trips_over_all_lamps_are_all_confirmed() {
+        let mut simulation = Simulation::new(&HOME, 7, false, false).unwrap();
+        let report = simulation.dim_lamps(100, |_| Ok(())).unwrap();
         println!("{report}");
-        assert_eq!(report.farthest.1, 4);
+        assert!(report.farthest.1 >= 4, "{report}");
         assert_eq!((report.round_trips.len(), report.lost), (100, 0));
         let mut sorted = report.round_trips.clone();
         sorted.sort_unstable();
         assert!(sorted[50] < Duration::from_millis(400), "{report}");
-        assert!(report.medium_loss.0 >= 0.05 && report.medium_loss.1 <= 0.20, "{report}");
+        assert!(report.medium_loss.0 >= 0.05, "the air is not free of losses: {report}");
     }
 
     /// Publishes a command with a Response Topic, lets `duration` go by, and returns what was published.
@@ -241,82 +259,33 @@ mod tests {
     }
 
     #[test]
-    fn a_command_that_no_lamp_confirms_is_an_error_and_changes_no_state() {
-        let mut simulation = Simulation::new(3, false, false).unwrap();
-        simulation.switch_farthest(1, |_| Ok(())).unwrap();
-        let lamps: Vec<_> = mesh_sim::building::lamps().into_iter().filter(|lamp| lamp.hops == 2).collect();
-        let stations: Vec<_> = (0..9).map(mesh_sim::StationId).collect();
-        let of_second_room = |name: &str| lamps.iter().any(|lamp| lamp.name == name);
-        for &station in &stations {
-            if of_second_room(simulation.home.world.name(station)) {
-                simulation.home.world.set_cut(station, true);
-            }
-        }
-        let topic = "mesh/bedroom/ceiling/set";
-        let published = command(&mut simulation, topic, r#"{"state":"ON"}"#, Duration::from_secs(9));
+    fn without_its_relay_a_lamp_confirms_nothing_and_with_it_again_it_does() {
+        let mut simulation = Simulation::new(&HOME, 3, false, false).unwrap();
+        simulation.dim_lamps(1, |_| Ok(())).unwrap();
+        // The shed is reached through the office only.
+        let (lamp, relays) = ("ground/shed/lamp", ["ground/office/ceiling"]);
+        assert!(relays.iter().all(|relay| simulation.home.set_cut(relay, true)));
+        let topic = format!("mesh/{lamp}/set");
+        let published = command(&mut simulation, &topic, r#"{"state":"ON"}"#, Duration::from_secs(10));
         let [answer] = of(&published, "answers")[..] else { panic!("one answer: {published:?}") };
         assert_eq!((&answer["status"], &answer["attempts"]), (&Value::from("error"), &Value::from(5)));
-        assert!(
-            answer["error"].as_str().unwrap().contains("bedroom/ceiling did not answer 5 attempts in 7.9 s")
-        );
-        let [log] = of(&published, "mesh/bridge/logging")[..] else { panic!("one line of the log") };
-        assert_eq!((&log["level"], &log["message"]), (&Value::from("error"), &answer["error"]));
-        assert!(of(&published, "mesh/bedroom/ceiling").is_empty(), "nothing pretends");
-        // With the relays back it works again.
-        for &station in &stations {
-            simulation.home.world.set_cut(station, false);
-        }
-        let published = command(&mut simulation, topic, r#"{"state":"ON"}"#, Duration::from_secs(3));
+        let error = answer["error"].as_str().unwrap();
+        assert!(error.contains("ground/shed/lamp did not answer 5 attempts in"), "{error}");
+        assert!(of(&published, &format!("mesh/{lamp}")).is_empty(), "nothing pretends");
+        let availability = format!("mesh/{lamp}/availability");
+        assert_eq!(of(&published, &availability), [&serde_json::json!({"state": "offline"})]);
+        assert!(relays.iter().all(|relay| simulation.home.set_cut(relay, false)));
+        let published = command(&mut simulation, &topic, r#"{"state":"ON"}"#, Duration::from_secs(5));
         assert_eq!(of(&published, "answers")[0]["status"], "ok");
-        assert_eq!(of(&published, "mesh/bedroom/ceiling"), [&serde_json::json!({"state": "ON"})]);
-    }
-
-    #[test]
-    fn a_transition_publishes_the_present_at_once_and_the_end_when_it_is_confirmed() {
-        let mut simulation = Simulation::new(4, false, false).unwrap();
-        simulation.switch_farthest(0, |_| Ok(())).unwrap();
-        let topic = "mesh/kitchen/table/set";
-        command(&mut simulation, topic, "ON", Duration::from_secs(2));
-        let off = r#"{"state":"OFF","transition":2}"#;
-        let published = command(&mut simulation, topic, off, Duration::from_secs(1));
-        assert_eq!(
-            of(&published, "answers")[0]["data"],
-            serde_json::json!({"state": "ON"}),
-            "still on its way"
-        );
-        simulation.run_for(Duration::from_secs(4));
-        let last = simulation.published.iter().rfind(|(topic, _)| topic == "mesh/kitchen/table").unwrap();
-        assert_eq!(last.1, br#"{"state":"OFF"}"#);
-    }
-
-    #[test]
-    fn what_cannot_be_obeyed_is_answered_and_retained_commands_are_not_obeyed() {
-        let mut simulation = Simulation::new(5, false, false).unwrap();
-        simulation.switch_farthest(0, |_| Ok(())).unwrap();
-        let second = Duration::from_secs(1);
-        let mut error_of = |topic: &str, payload: &str| {
-            let published = command(&mut simulation, topic, payload, second);
-            of(&published, "answers")
-                .first()
-                .map(|answer| answer["error"].as_str().unwrap_or("none").to_owned())
-        };
-        assert!(error_of("mesh/attic/set", "ON").unwrap().contains("no device named \"attic\""));
-        assert!(error_of("mesh/kitchen/table/set", "MAYBE").unwrap().contains("neither JSON nor"));
-        assert!(error_of("mesh/kitchen/table/set/brightness", "3").unwrap().contains("cannot be set"));
-        assert_eq!(error_of("mesh/kitchen/table/get", "").as_deref(), Some("none"));
-        assert_eq!(error_of("mesh/kitchen/table", "ON"), None, "a state topic is no command");
-        let retained = Inbox { retain: true, ..Inbox::new("mesh/kitchen/table/set", b"ON") };
-        let before = simulation.gateway.statistics().commands;
-        simulation.gateway.handle_publish(simulation.now(), &retained);
-        assert_eq!(simulation.gateway.statistics().commands, before);
+        assert_eq!(of(&published, &availability), [&serde_json::json!({"state": "online"})]);
     }
 
     #[test]
     fn the_same_seed_gives_the_same_log_and_another_one_another() {
         let log_of = |seed| {
             let mut log = String::new();
-            let mut simulation = Simulation::new(seed, true, false).unwrap();
-            let report = simulation.switch_farthest(3, |lines| {
+            let mut simulation = Simulation::new(&HOME, seed, true, false).unwrap();
+            let report = simulation.dim_lamps(3, |lines| {
                 log.push_str(lines);
                 Ok(())
             });
@@ -326,5 +295,45 @@ mod tests {
         assert!(log.lines().count() > 1_000);
         assert_eq!((log.clone(), report), log_of(1));
         assert_ne!(log, log_of(2).0);
+    }
+
+    /// While the gateway gets to know five hundred nodes, which is the longest bulk read that there is.
+    #[test]
+    fn among_five_hundred_nodes_a_person_is_served_within_a_second_and_the_budget_is_kept() {
+        let plan = Plan { nodes: Some(500), status_period: Duration::from_secs(30) };
+        let mut simulation = Simulation::new(&plan, 1, false, false).unwrap();
+        let mut times = Vec::new();
+        let (mut commands, mut lost) = (0_usize, 0_usize);
+        while commands < 40 {
+            simulation.run_for(Duration::from_secs(2));
+            let known: Vec<String> = (simulation.gateway.devices())
+                .flat_map(|device| &device.endpoints)
+                .filter(|endpoint| endpoint.is_known() && endpoint.shadow.on().is_some())
+                .map(|endpoint| endpoint.name.clone())
+                .filter(|name| simulation.lamps().contains(name))
+                .collect();
+            if known.len() < 20 {
+                continue;
+            }
+            let lamp = &known[commands * 13 % known.len()];
+            match simulation.dim(lamp, u32::try_from(20 + commands).unwrap()) {
+                Some(took) => times.push(took),
+                None => lost += 1,
+            }
+            commands += 1;
+        }
+        let is_reading = simulation.gateway.devices().any(|device| device.composition.is_none());
+        assert!(is_reading, "the bulk read went on all the time");
+        times.sort_unstable();
+        let (median, p95) = (times[times.len() / 2], times[times.len() * 95 / 100]);
+        println!("{} confirmed, {lost} lost, median {median:?}, 95 % {p95:?}", times.len());
+        assert!(lost <= 1 && p95 < Duration::from_secs(1), "{lost} lost, 95 % {p95:?}");
+        let airtime = gateway::Airtime::default();
+        for (index, from) in simulation.sent.iter().enumerate() {
+            for (count, until) in (1_u32..).zip(simulation.sent[index..].iter().take(200)) {
+                let allowed = airtime.burst + (*until - *from).as_secs_f64() * airtime.per_second;
+                assert!(f64::from(count) <= allowed + 6.0, "{count} PDUs in {:?}", *until - *from);
+            }
+        }
     }
 }

@@ -53,7 +53,7 @@ impl Connection {
     }
 }
 
-fn version(text: &str) -> Result<Version, String> {
+pub(crate) fn version(text: &str) -> Result<Version, String> {
     match text {
         "3.1" => Ok(Version::V3_1),
         "3.1.1" => Ok(Version::V3_1_1),

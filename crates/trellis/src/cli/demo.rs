@@ -1,34 +1,24 @@
-use std::path::PathBuf;
+use super::building::Building;
 
-/// Run a broker, a gateway and a simulated building of eight lamps
+/// Run a broker, a gateway and a simulated building
+///
+/// While it runs, a message on `demo/radio-cut` with the name of a node cuts that node's radio, and one on
+/// `demo/radio-mend` mends it.
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Demo {
-    /// Where the network database is written
-    #[arg(long, default_value = "./trellis-data")]
-    pub(crate) data_dir: PathBuf,
     /// The port of the MQTT broker
     #[arg(long, default_value = "1883")]
     pub(crate) mqtt_port: u16,
     /// The port of the status page
     #[arg(long, default_value = "18083")]
     pub(crate) http_port: u16,
-    /// What all randomness of the building comes from
-    #[arg(long, default_value = "1")]
-    pub(crate) seed: u64,
-    /// Write what is on the air to a file that Wireshark reads; FILE.keys says how to decrypt it
-    #[arg(long, value_name = "FILE")]
-    pub(crate) pcap: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) building: Building,
 }
 
 impl Default for Demo {
     fn default() -> Self {
-        Self {
-            data_dir: PathBuf::from("./trellis-data"),
-            mqtt_port: 1883,
-            http_port: 18083,
-            seed: 1,
-            pcap: None,
-        }
+        Self { mqtt_port: 1883, http_port: 18083, building: Building::default() }
     }
 }
 

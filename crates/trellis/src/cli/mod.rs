@@ -1,7 +1,9 @@
 //! The commands, one file each.
 
+mod building;
 mod client;
 pub(crate) mod demo;
+mod gateway;
 mod publish;
 mod serve;
 mod simulate;
@@ -24,8 +26,10 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run a broker, a gateway and a simulated building of eight lamps
+    /// Run a broker, a gateway and a simulated building
     Demo(demo::Demo),
+    /// Run a gateway, with a simulated building, in front of another broker
+    Gateway(gateway::Gateway),
     /// Run the broker as a configuration file says
     Serve(serve::Serve),
     /// Publish a message
@@ -44,6 +48,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
         match cli.command {
             None => demo::run(demo::Demo::default()).await?,
             Some(Command::Demo(args)) => demo::run(args).await?,
+            Some(Command::Gateway(args)) => gateway::run(args).await?,
             Some(Command::Serve(args)) => serve::run(args).await?,
             Some(Command::Pub(args)) => publish::run(args).await?,
             Some(Command::Sub(args)) => subscribe::run(args).await?,

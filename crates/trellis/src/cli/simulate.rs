@@ -1,18 +1,23 @@
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::demo::Plan;
 use crate::simulation::Simulation;
 
 /// Run the demo's building in virtual time and print its event log
 ///
-/// The gateway turns the farthest lamp on and off. The same seed gives the same log, byte for byte.
+/// The gateway dims the lamps in turn, the farthest first. The same seed gives the same log, byte for byte.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Simulate {
     /// What all randomness of the building comes from
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// How often the farthest lamp is switched
+    /// An office of so many nodes instead of the home
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=2000))]
+    nodes: Option<u16>,
+    /// How often a lamp is dimmed
     #[arg(long, default_value = "10")]
     round_trips: u32,
     /// Print the summary only
@@ -24,8 +29,9 @@ pub(crate) struct Simulate {
 }
 
 pub(crate) fn run(args: &Simulate) -> anyhow::Result<()> {
-    let mut simulation = Simulation::new(args.seed, !args.quiet, args.pcap.is_some())?;
-    let report = simulation.switch_farthest(args.round_trips, super::print)?;
+    let plan = Plan { nodes: args.nodes.map(usize::from), status_period: Duration::from_secs(30) };
+    let mut simulation = Simulation::new(&plan, args.seed, !args.quiet, args.pcap.is_some())?;
+    let report = simulation.dim_lamps(args.round_trips, super::print)?;
     if let Some(path) = &args.pcap {
         let capture = simulation.take_pcap();
         std::fs::write(path, capture).with_context(|| format!("cannot write {}", path.display()))?;

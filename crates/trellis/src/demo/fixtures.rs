@@ -43,7 +43,8 @@ pub(super) fn elements(kind: Kind) -> Vec<Element> {
         Kind::Tunable => light(LightKind::Tunable),
         Kind::Coloured => light(LightKind::Coloured),
         Kind::Switch => {
-            let rocker = || SWITCH_MODELS.into_iter().fold(Element::new(0), |x, model| x.with_host(model, &[]));
+            let rocker =
+                || SWITCH_MODELS.into_iter().fold(Element::new(0), |x, model| x.with_host(model, &[]));
             vec![rocker(), rocker()]
         }
         Kind::Contact | Kind::Motion => {

@@ -1,45 +1,46 @@
-//! The demo's building: its network, its lamps as nodes, and the medium between them.
+//! The demo's building with what lives in it: nodes on a medium, people, weather, and a store that remembers them.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use clock::Instant;
-use gateway::GatewayConfig;
-use mesh_commission::cdb::{
-    AddressRange, AppKeyEntry, ElementEntry, Hex16, ID, Key, ModelEntry, NetKeyEntry, NetworkDatabase,
-    NodeEntry, NodeFeatures, NodeKey, ProvisionerEntry, SCHEMA, SceneRange, Security, TransmitEntry, Uuid,
-};
-use mesh_crypto::{AppKey, DevKey, NetKey};
-use mesh_models::generic::{ON_OFF_CLIENT, ON_OFF_SERVER, OnOffServer};
-use mesh_proto::access::Element;
-use mesh_proto::foundation::Product;
-use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Node, NodeConfig, Provisioned};
-use mesh_sim::building::{self, Lamp};
-use mesh_sim::{Pcap, StationId, World};
-use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{ConfigMessage, ModelRef};
-use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
+use journal::Change;
+use mesh_commission::cdb::NetworkDatabase;
+use mesh_models::generic::{BatteryServer, BatteryStatus, Outlet};
+use mesh_models::sensor::SensorServer;
+use mesh_models::switch::Switch;
+use mesh_proto::node::{Event, Node, Record, RecordKey};
+use mesh_sim::building::{Building, Fixture};
+use mesh_sim::{OwnedReceived, Pcap, StationId, World};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{Rng as _, SeedableRng as _};
+use serde::{Deserialize, Serialize};
 
-/// The IV Index of a young network.
-pub(crate) const IV_INDEX: u32 = 0;
+use super::life::{self, Life, Press};
+use super::network;
 
-/// The address of the gateway's element.
-pub(crate) const GATEWAY_ADDRESS: u16 = 0x0001;
+/// What a building is made of. A restart has to ask for the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    /// How many nodes; `None`: the home of the demo.
+    pub(crate) nodes: Option<usize>,
+    /// How often nodes publish their states; zero: only when these change.
+    pub(crate) status_period: Duration,
+}
 
-/// The address of the first lamp; the others follow.
-const FIRST_LAMP: u16 = 0x0002;
-
-/// Default TTL of all nodes: enough for the building and some to spare.
-const TTL: u8 = 7;
-
-/// Transmissions of each PDU, and the time between two: Zephyr's defaults.
-const TRANSMISSIONS: u8 = 3;
-const INTERVAL: Duration = Duration::from_millis(20);
+/// How it is lived in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Living {
+    /// The time since midnight at the start.
+    pub(crate) time_of_day: Duration,
+    /// How many seconds of life go by in one of the clock.
+    pub(crate) speed: f64,
+    /// Whether people walk about and press switches.
+    pub(crate) with_people: bool,
+}
 
 /// A building with its network.
 #[derive(Debug)]
@@ -48,57 +49,140 @@ pub(crate) struct Home {
     /// The station at which the gateway sends and receives.
     pub(crate) port: StationId,
     pub(crate) database: NetworkDatabase,
-    lamps: Vec<(Lamp, StationId)>,
-    gateway_seed: [u8; 32],
+    building: Building,
+    /// The stations of the fixtures, in their order.
+    stations: Vec<StationId>,
+    /// The switches' rockers, by fixture and element.
+    rockers: BTreeMap<(usize, u8), Switch>,
+    life: Life,
+    /// Keys of records begin with the address of their node.
+    addresses: Vec<u16>,
+}
+
+impl Plan {
+    fn building(&self) -> Building {
+        self.nodes.map_or_else(Building::home, Building::office)
+    }
+
+    /// Describes a new network for it, with keys that come from `rng`.
+    pub(crate) fn describe(
+        &self,
+        rng: &mut ChaCha20Rng,
+        timestamp: String,
+    ) -> anyhow::Result<NetworkDatabase> {
+        let building = self.building();
+        let period = network::status_period(building.fixtures.len(), self.status_period);
+        network::describe(&building, rng, period, timestamp)
+    }
 }
 
 impl Home {
-    /// Builds it. All keys and all randomness come from `seed`: the building is a toy, and its keys with it.
-    pub(crate) fn build(seed: u64, timestamp: String) -> anyhow::Result<Self> {
+    /// Builds it, with nodes as `stored` has them, by address and record. All randomness but that of the keys comes
+    /// from `seed`.
+    pub(crate) fn build(
+        plan: &Plan,
+        living: &Living,
+        seed: u64,
+        database: NetworkDatabase,
+        mut stored: BTreeMap<u16, Vec<(RecordKey, Vec<u8>)>>,
+    ) -> anyhow::Result<Self> {
+        let building = plan.building();
         let mut rng = ChaCha20Rng::seed_from_u64(seed);
-        let mut key = || {
-            let mut key = [0; 16];
-            rng.fill_bytes(&mut key);
-            key
-        };
-        let (net_key, app_key) = (key(), key());
-        let gateway_uuid = Uuid(uuid(key()));
-        let mut database = empty_database(Uuid(uuid(key())), gateway_uuid, net_key, app_key, timestamp);
-        let gateway = node_entry(gateway_uuid, GATEWAY_ADDRESS, key(), "gateway", ON_OFF_CLIENT);
-        database.nodes.push(gateway);
-        let mut nodes = Vec::new();
-        for (lamp, address) in building::lamps().into_iter().zip(FIRST_LAMP..) {
-            let (dev_key, id) = (key(), Uuid(uuid(key())));
-            database.nodes.push(node_entry(id, address, dev_key, &lamp.name, ON_OFF_SERVER));
-            nodes.push((lamp, address, dev_key));
+        let mut world = World::new(seed, building.medium.clone());
+        let port = world.add_port("gateway", building.gateway);
+        let (mut stations, mut addresses, mut rockers) = (Vec::new(), Vec::new(), BTreeMap::new());
+        for (number, (fixture, entry)) in building.fixtures.iter().zip(&database.nodes[1..]).enumerate() {
+            let mut node_seed = [0; 32];
+            rng.fill_bytes(&mut node_seed);
+            let address = entry.unicast_address.0;
+            let records = stored.remove(&address).unwrap_or_default();
+            let node = network::make_node(&database, entry, fixture, node_seed, records)
+                .with_context(|| format!("cannot set up {}", fixture.name))?;
+            for element in 0..u8::try_from(node.composition().elements.len()).unwrap_or(u8::MAX) {
+                rockers.insert((number, element), Switch::new(element));
+            }
+            stations.push(world.add_node(&fixture.name, fixture.position, node));
+            addresses.push(address);
         }
-        let mut seed_of = || {
-            let mut seed = [0; 32];
-            rng.fill_bytes(&mut seed);
-            seed
-        };
-        let gateway_seed = seed_of();
-        let mut world = World::new(seed, building::medium());
-        let port = world.add_port("gateway", building::GATEWAY);
-        let mut lamps = Vec::new();
-        for (lamp, address, dev_key) in nodes {
-            let node = lamp_node(address, net_key, app_key, dev_key, seed_of())
-                .with_context(|| format!("cannot set up the lamp {}", lamp.name))?;
-            let station = world.add_node(&lamp.name, lamp.position, node);
-            lamps.push((lamp, station));
-        }
-        Ok(Self { world, port, database, lamps, gateway_seed })
+        let life = Life::new(seed, &building, living.time_of_day, living.speed, living.with_people);
+        Ok(Self { world, port, database, building, stations, rockers, life, addresses })
     }
 
-    /// How the gateway of this building runs.
-    pub(crate) fn gateway_config(&self) -> GatewayConfig {
-        let base_topic = "mesh".to_owned();
-        GatewayConfig { base_topic, iv_index: IvIndex(IV_INDEX), seed: self.gateway_seed }
+    /// A building that nothing remembers: all keys and all randomness come from `seed`.
+    pub(crate) fn forgetful(
+        plan: &Plan,
+        living: &Living,
+        seed: u64,
+        timestamp: String,
+    ) -> anyhow::Result<Self> {
+        let mut rng = ChaCha20Rng::seed_from_u64(seed);
+        let database = plan.describe(&mut rng, timestamp)?;
+        Self::build(plan, living, rng.next_u64(), database, BTreeMap::new())
     }
 
-    /// The name of the lamp with the most hops.
+    /// Lets everything happen that happens up to `now`.
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        while let Some(at) = self.life.poll_timeout().filter(|&at| at <= now) {
+            self.world.handle_timeout(at);
+            self.live(at);
+        }
+        self.world.handle_timeout(now);
+        self.listen(now);
+    }
+
+    /// When [`Home::handle_timeout`] is next due.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        [self.world.poll_timeout(), self.life.poll_timeout()].into_iter().flatten().min()
+    }
+
+    /// Lets the next thing happen that happens up to `end`; says whether there was one.
+    pub(crate) fn step_until(&mut self, end: Instant) -> bool {
+        let living = self.life.poll_timeout().filter(|&at| at <= end);
+        if let Some(at) = living.filter(|&at| self.world.poll_timeout().is_none_or(|world| at <= world)) {
+            self.world.handle_timeout(at);
+            self.live(at);
+            return true;
+        }
+        let is_stepped = self.world.step_until(end);
+        self.listen(self.world.now());
+        is_stepped
+    }
+
+    /// The next thing that the gateway's station heard.
+    pub(crate) fn poll_received(&mut self) -> Option<OwnedReceived> {
+        self.world.poll_received().map(|(_, received)| received)
+    }
+
+    /// Takes what is to be stored; what waits for that happens at [`World::handle_stored`].
+    pub(crate) fn take_records(&mut self) -> Vec<Change> {
+        let port = self.port;
+        let address_of = |station: StationId| {
+            let number = self.stations.iter().position(|&other| other == station)?;
+            self.addresses.get(number).copied()
+        };
+        let records = self.world.take_records().into_iter().filter(|(station, _)| *station != port);
+        records.filter_map(|(station, record)| Some(change_of(address_of(station)?, record))).collect()
+    }
+
+    /// Cuts or mends the radio of a node; `false`: there is no such node.
+    pub(crate) fn set_cut(&mut self, name: &str, is_cut: bool) -> bool {
+        let number = self.building.fixtures.iter().position(|fixture| fixture.name == name);
+        let station = number.and_then(|number| self.stations.get(number).copied());
+        station.is_some_and(|station| {
+            self.world.set_cut(station, is_cut);
+            true
+        })
+    }
+
+    /// The things in the building.
+    pub(crate) fn fixtures(&self) -> &[Fixture] {
+        &self.building.fixtures
+    }
+
+    /// The lamp with the most hops.
     pub(crate) fn farthest_lamp(&self) -> &str {
-        self.lamps.iter().max_by_key(|(lamp, _)| lamp.hops).map_or("", |(lamp, _)| &lamp.name)
+        let lamps = self.building.fixtures.iter().filter(|fixture| fixture.kind.is_lamp());
+        lamps.max_by_key(|fixture| fixture.hops).map_or("", |fixture| &fixture.name)
     }
 
     /// Records the medium in a file.
@@ -109,143 +193,99 @@ impl Home {
         Ok(file)
     }
 
-    /// What the medium does to messages, in a sentence.
-    pub(crate) fn describe_medium(&self) -> String {
-        let medium = self.world.medium();
-        let stations: Vec<StationId> =
-            std::iter::once(self.port).chain(self.lamps.iter().map(|x| x.1)).collect();
-        let losses = (stations.iter().flat_map(|&from| stations.iter().map(move |&to| (from, to))))
-            .filter(|(from, to)| from != to)
-            .filter_map(|(from, to)| medium.link(from, to));
-        let (least, most) =
-            losses.fold((1.0_f64, 0.0_f64), |(least, most), (_, loss)| (least.min(loss), most.max(loss)));
-        let (least, most) = (format!("{:.0}", least * 100.0), format!("{:.0}", most * 100.0));
-        let share = if least == most { least } else { format!("{least} to {most}") };
+    /// What the building is, in a sentence.
+    pub(crate) fn describe(&self) -> String {
+        let fixtures = &self.building.fixtures;
+        let relays = fixtures.iter().filter(|fixture| fixture.relay).count();
         format!(
-            "simulated; it loses {share} % of the single receptions on every link to interference, and more while \
-             others send; a wall lets a message through to the next room only"
+            "{} nodes in {} rooms, {relays} of them relays, up to {} hops from the gateway; simulated, with walls, \
+             collisions and {:.0} % of all receptions lost to interference",
+            fixtures.len(),
+            self.building.rooms.len(),
+            self.building.farthest_hops(),
+            self.building.medium.interference * 100.0,
         )
     }
-}
 
-/// A version 4 UUID of random octets (RFC 9562 §5.4).
-fn uuid(mut octets: [u8; 16]) -> [u8; 16] {
-    octets[6] = octets[6] & 0x0f | 0x40;
-    octets[8] = octets[8] & 0x3f | 0x80;
-    octets
-}
+    /// Has what life brings happen to the nodes.
+    fn live(&mut self, now: Instant) {
+        self.life.handle_timeout(now);
+        while let Some(event) = self.life.poll_event() {
+            match event {
+                life::Event::Measure { fixture, property, value } => {
+                    self.with_node(now, fixture, |node| {
+                        node.with_server(now, 0, |server: &mut SensorServer, context| {
+                            server.set_value(now, property, value, context)
+                        });
+                    });
+                }
+                life::Event::Battery { fixture, percent } => {
+                    let status = BatteryStatus { level: Some(percent), ..BatteryStatus::default() };
+                    self.with_node(now, fixture, |node| {
+                        node.with_server(now, 0, |server: &mut BatteryServer, context| {
+                            server.set_status(status, context);
+                        });
+                    });
+                }
+                life::Event::Press { fixture, element, press } => self.press(now, fixture, element, press),
+            }
+        }
+    }
 
-fn empty_database(
-    mesh_uuid: Uuid,
-    gateway: Uuid,
-    net_key: [u8; 16],
-    app_key: [u8; 16],
-    timestamp: String,
-) -> NetworkDatabase {
-    let range = |low, high| vec![AddressRange { low_address: Hex16(low), high_address: Hex16(high) }];
-    NetworkDatabase {
-        schema: SCHEMA.to_owned(),
-        id: ID.to_owned(),
-        version: "1.0.1".to_owned(),
-        mesh_uuid,
-        mesh_name: "First light".to_owned(),
-        timestamp: timestamp.clone(),
-        partial: false,
-        net_keys: vec![NetKeyEntry {
-            name: "Building".to_owned(),
-            index: 0,
-            phase: 0,
-            key: Key(net_key),
-            old_key: None,
-            min_security: Security::Secure,
-            timestamp,
-        }],
-        app_keys: vec![AppKeyEntry {
-            name: "Lights".to_owned(),
-            index: 0,
-            bound_net_key: 0,
-            key: Key(app_key),
-            old_key: None,
-        }],
-        provisioners: vec![ProvisionerEntry {
-            provisioner_name: "Trellis".to_owned(),
-            uuid: gateway,
-            allocated_unicast_range: range(0x0001, 0x0fff),
-            allocated_group_range: range(0xc000, 0xc0ff),
-            allocated_scene_range: vec![SceneRange { first_scene: Hex16(1), last_scene: Hex16(0xff) }],
-        }],
-        nodes: Vec::new(),
-        groups: Vec::new(),
-        scenes: Vec::new(),
-        network_exclusions: Vec::new(),
+    fn press(&mut self, now: Instant, fixture: usize, element: u8, press: Press) {
+        let Some(rocker) = self.rockers.get_mut(&(fixture, element)) else { return };
+        let command = match press {
+            Press::On => rocker.on_off(true, None),
+            Press::Off => rocker.on_off(false, None),
+            Press::Hold(per_second) => rocker.hold(per_second),
+            Press::Release => rocker.release(),
+        };
+        // A switch whose queue is full does nothing, as a real one would.
+        self.with_node(now, fixture, |node| _ = node.handle_command(now, command));
+    }
+
+    fn with_node(&mut self, now: Instant, fixture: usize, act: impl FnOnce(&mut Node)) {
+        if let Some(&station) = self.stations.get(fixture) {
+            self.world.with_node(now, station, act);
+        }
+    }
+
+    /// Tells life what plugs feed.
+    fn listen(&mut self, now: Instant) {
+        while let Some((station, event)) = self.world.poll_event() {
+            if !matches!(event, Event::Changed { .. }) {
+                continue;
+            }
+            let Some(fixture) = self.stations.iter().position(|&other| other == station) else { continue };
+            let outlet = self.world.node(station).and_then(|node| node.server::<Outlet>(0));
+            if let Some(is_on) = outlet.map(|outlet| outlet.is_on(now)) {
+                self.life.switched(fixture, is_on);
+            }
+        }
     }
 }
 
-fn node_entry(uuid: Uuid, address: u16, dev_key: [u8; 16], name: &str, model: ModelId) -> NodeEntry {
-    let key = NodeKey { index: 0, updated: false };
-    let transmit = TransmitEntry { count: TRANSMISSIONS, interval: 20 };
-    let is_lamp = model == ON_OFF_SERVER;
-    let models =
-        vec![ModelEntry { model_id: model.to_string(), bind: vec![0], subscribe: Vec::new(), publish: None }];
-    NodeEntry {
-        uuid,
-        unicast_address: Hex16(address),
-        device_key: Some(Key(dev_key)),
-        security: Security::Secure,
-        net_keys: vec![key],
-        app_keys: vec![key],
-        config_complete: true,
-        name: Some(name.to_owned()),
-        cid: None,
-        pid: None,
-        vid: None,
-        crpl: None,
-        features: Some(NodeFeatures { relay: Some(u8::from(is_lamp)), ..NodeFeatures::default() }),
-        secure_network_beacon: None,
-        default_ttl: Some(TTL),
-        network_transmit: Some(transmit),
-        relay_retransmit: is_lamp.then_some(transmit),
-        elements: vec![ElementEntry { name: None, index: 0, location: Hex16(0), models }],
-        excluded: false,
-        heartbeat_pub: None,
-        heartbeat_sub: None,
-    }
+/// Keys of the nodes' records: `n`, the address, and the record's own.
+const NODE: u8 = b'n';
+
+fn change_of(address: u16, record: Record) -> Change {
+    let mut key = vec![NODE];
+    key.extend(address.to_be_bytes());
+    key.extend(record.key.to_octets());
+    (key, record.value)
 }
 
-/// A lamp that relays, with the application key that its Generic OnOff Server is bound to.
-fn lamp_node(
-    address: u16,
-    net_key: [u8; 16],
-    app_key: [u8; 16],
-    dev_key: [u8; 16],
-    seed: [u8; 32],
-) -> anyhow::Result<Node> {
-    let address = UnicastAddress::new(address).context("the address is no unicast address")?;
-    let transmit =
-        Transmit::new(TRANSMISSIONS, INTERVAL).context("the transmit settings are out of range")?;
-    let (net_key_index, index) = (KeyIndex::ZERO, KeyIndex::ZERO);
-    let provisioned = Provisioned {
-        net_key: NetKey::new(net_key),
-        net_key_index,
-        iv_index: IvIndex(IV_INDEX),
-        address,
-        dev_key: DevKey::new(dev_key),
-    };
-    let config = NodeConfig {
-        product: Product { company: CompanyId(0xffff), product: 1, version: 1 },
-        elements: vec![Element::new(0).with_server(OnOffServer::new(false))],
-        network_transmit: transmit,
-        relay: Relay { enabled: true, retransmit: transmit },
-        default_ttl: Ttl::new(TTL).context("the TTL is out of range")?,
-        seed,
-    };
-    let mut node = Node::new(provisioned, config);
-    let model = ModelRef { element: address, model: ON_OFF_SERVER };
-    let key = AppKey::new(app_key);
-    for request in
-        [ConfigMessage::AppKeyAdd { net_key_index, index, key }, ConfigMessage::ModelAppBind { index, model }]
-    {
-        node.handle_command(Instant::ORIGIN, Command::Configure(request))?;
+/// Sorts stored records by node.
+pub(crate) fn records_of(
+    stored: impl IntoIterator<Item = (Vec<u8>, Vec<u8>)>,
+) -> BTreeMap<u16, Vec<(RecordKey, Vec<u8>)>> {
+    let mut records: BTreeMap<u16, Vec<(RecordKey, Vec<u8>)>> = BTreeMap::new();
+    for (key, value) in stored {
+        if let [NODE, high, low, rest @ ..] = &key[..]
+            && let Some(key) = RecordKey::from_octets(rest)
+        {
+            records.entry(u16::from_be_bytes([*high, *low])).or_default().push((key, value));
+        }
     }
-    Ok(node)
+    records
 }

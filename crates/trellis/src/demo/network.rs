@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clock::Instant;
 use mesh_commission::cdb::{
-    AddressRange, AppKeyEntry, ElementEntry, GroupEntry, Hex16, ID, Key, ModelEntry, NetKeyEntry, NetworkDatabase,
-    NodeEntry, NodeFeatures, NodeKey, ProvisionerEntry, PublishEntry, PublishPeriodEntry, PublishRetransmitEntry,
-    SCHEMA, SceneRange, Security, TransmitEntry, Uuid,
+    AddressRange, AppKeyEntry, ElementEntry, GroupEntry, Hex16, ID, Key, ModelEntry, NetKeyEntry,
+    NetworkDatabase, NodeEntry, NodeFeatures, NodeKey, ProvisionerEntry, PublishEntry, PublishPeriodEntry,
+    PublishRetransmitEntry, SCHEMA, SceneRange, Security, TransmitEntry, Uuid,
 };
 use mesh_crypto::{AppKey, DevKey, NetKey};
 use mesh_proto::foundation::Product;
@@ -16,7 +16,8 @@ use mesh_proto::node::{Command, Node, NodeConfig, Provisioned, RecordKey};
 use mesh_sim::building::{Building, Fixture, Kind};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::{
-    ConfigMessage, ModelRef, Publication, PublishDestination, PublishPeriod, PublishRetransmit, SubscriptionChange,
+    ConfigMessage, ModelRef, Publication, PublishDestination, PublishPeriod, PublishRetransmit,
+    SubscriptionChange,
 };
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use rand_chacha::ChaCha20Rng;
@@ -88,7 +89,8 @@ pub(super) fn describe(
     let mut address = FIRST_NODE;
     for (number, fixture) in building.fixtures.iter().enumerate() {
         let (id, dev_key) = (Uuid(uuid(key())), key());
-        let entry = node_entry(fixture, address, id, dev_key, |model| publication(fixture, model, &groups, period));
+        let entry =
+            node_entry(fixture, address, id, dev_key, |model| publication(fixture, model, &groups, period));
         let mut entry = entry;
         for model in entry.elements.iter_mut().flat_map(|element| &mut element.models) {
             let groups = groups.iter().filter(|group| group.members.contains(&number));
@@ -96,7 +98,8 @@ pub(super) fn describe(
         }
         let count = u16::try_from(entry.elements.len()).context("a node has too many elements")?;
         database.nodes.push(entry);
-        address = address.checked_add(count).filter(|x| *x < 0x8000).context("the building has too many nodes")?;
+        address =
+            address.checked_add(count).filter(|x| *x < 0x8000).context("the building has too many nodes")?;
     }
     Ok(database)
 }
@@ -110,8 +113,10 @@ pub(super) fn make_node(
     stored: Vec<(RecordKey, Vec<u8>)>,
 ) -> anyhow::Result<Node> {
     let now = Instant::ORIGIN;
-    let address = UnicastAddress::new(entry.unicast_address.0).context("the address is no unicast address")?;
-    let transmit = Transmit::new(TRANSMISSIONS, INTERVAL).context("the transmit settings are out of range")?;
+    let address =
+        UnicastAddress::new(entry.unicast_address.0).context("the address is no unicast address")?;
+    let transmit =
+        Transmit::new(TRANSMISSIONS, INTERVAL).context("the transmit settings are out of range")?;
     let (net_key, app_key) = (database.net_keys.first(), database.app_keys.first());
     let (net_key, app_key) = net_key.zip(app_key).context("the network has no keys")?;
     let dev_key = entry.device_key.as_ref().context("the node has no device key")?;
@@ -147,7 +152,8 @@ pub(super) fn make_node(
 fn configuration(entry: &NodeEntry, address: UnicastAddress) -> anyhow::Result<Vec<ConfigMessage>> {
     let mut messages = Vec::new();
     for element in &entry.elements {
-        let element_address = address.element(element.index).context("an element's address is out of range")?;
+        let element_address =
+            address.element(element.index).context("an element's address is out of range")?;
         for described in &element.models {
             let id = u16::from_str_radix(&described.model_id, 16).context("a model is none of the SIG's")?;
             let model = ModelRef { element: element_address, model: ModelId::Sig(id) };
@@ -227,7 +233,14 @@ fn publication(
     } else {
         (GATEWAY_ADDRESS, period, NO_RETRANSMIT)
     };
-    Some(PublishEntry { address: Hex16(address).to_string(), index: 0, ttl: 255, credentials: 0, period, retransmit })
+    Some(PublishEntry {
+        address: Hex16(address).to_string(),
+        index: 0,
+        ttl: 255,
+        credentials: 0,
+        period,
+        retransmit,
+    })
 }
 
 /// The shortest period that is not below `period`.
@@ -381,7 +394,8 @@ mod tests {
     #[test]
     fn a_period_is_the_next_that_can_be_said() {
         let period = |seconds| {
-            let PublishPeriodEntry { number_of_steps, resolution } = period_entry(Duration::from_secs(seconds));
+            let PublishPeriodEntry { number_of_steps, resolution } =
+                period_entry(Duration::from_secs(seconds));
             u32::from(number_of_steps) * resolution / 1_000
         };
         assert_eq!([0, 1, 30, 63, 64, 333, 700].map(period), [0, 1, 30, 63, 70, 340, 1_200]);
