@@ -148,7 +148,7 @@ impl Light {
 
     /// The lightness that turning on leads to (MMDL §6.1.2.2.1).
     pub(super) fn lightness_when_on(&self) -> i32 {
-        if self.default == 0 { self.last.into() } else { self.default.into() }
+        self.in_range(if self.default == 0 { self.last } else { self.default })
     }
 
     /// A lightness within the range; 0 is off whatever the range.
