@@ -235,6 +235,22 @@ fn on_power_up_decides_what_a_lamp_wakes_as() {
 }
 
 #[test]
+fn a_record_with_a_range_that_is_none_is_not_taken() {
+    use mesh_proto::access::Server;
+    let now = Instant::ORIGIN;
+    let mut light = Light::new(LightKind::Dimmable);
+    let mut saved = light.save();
+    // `lightness last default range_min range_max`, of 16 bits each.
+    saved[6..10].copy_from_slice(&[0xff, 0xff, 0x38, 0x00]);
+    let before = light.save();
+    light.restore(now, &saved);
+    assert_eq!(light.save(), before);
+    let mut context = mesh_proto::access::Context::default();
+    light.press(now, &mut context);
+    assert_eq!(light.lightness(now), 0xffff);
+}
+
+#[test]
 fn a_battery_says_what_it_knows() {
     let status = BatteryStatus { level: Some(93), ..BatteryStatus::default() };
     assert_eq!(BatteryStatus::decode(&status.encode()[2..]), Ok(status));
