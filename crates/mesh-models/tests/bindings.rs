@@ -230,47 +230,43 @@ fn message([a, b, c]: [u16; 3], tid: u8, which: u8) -> Vec<u8> {
     }
 }
 
-/// The same message, but for the TID, to each of the Set messages of a lamp; what they ask for the second time.
+/// A Set message with this TID, the first time or again, when it asks for something else.
 type Ask = fn(bool, u8) -> Vec<u8>;
+
+/// A Set message of each model of lamps, with the lamp and the element that it is for.
+const ASKS: [(LightKind, u8, Ask); 9] = [
+    (LightKind::Dimmable, 0, |again, tid| OnOffSet::new(!again, tid, None).encode()),
+    (LightKind::Dimmable, 0, |again, tid| {
+        LevelSet { level: 100 + i16::from(again), tid, transition: NOW }.encode()
+    }),
+    (LightKind::Dimmable, 0, |again, tid| {
+        LightnessSet { lightness: 100 + u16::from(again), tid, transition: NOW }.encode()
+    }),
+    (LightKind::Dimmable, 0, |again, tid| {
+        LightnessLinearSet { lightness: 0x4000 << u16::from(again), tid, transition: NOW }.encode()
+    }),
+    (LightKind::Tunable, 0, |again, tid| {
+        CtlSet { lightness: 100 + u16::from(again), temperature: 3_000, delta_uv: 0, tid, transition: NOW }
+            .encode()
+    }),
+    (LightKind::Tunable, 1, |again, tid| {
+        CtlTemperatureSet { temperature: 3_000 + u16::from(again), delta_uv: 0, tid, transition: NOW }
+            .encode()
+    }),
+    (LightKind::Coloured, 0, |again, tid| {
+        HslSet { lightness: 100, hue: u16::from(again), saturation: 9, tid, transition: NOW }.encode()
+    }),
+    (LightKind::Coloured, 1, |again, tid| {
+        HslHueSet { hue: 100 + u16::from(again), tid, transition: NOW }.encode()
+    }),
+    (LightKind::Coloured, 2, |again, tid| {
+        HslSaturationSet { saturation: 100 + u16::from(again), tid, transition: NOW }.encode()
+    }),
+];
 
 #[test]
 fn a_message_with_the_tid_of_one_from_the_same_path_within_six_seconds_is_none() {
-    let asks: [(LightKind, u8, Ask); 9] = [
-        (LightKind::Dimmable, 0, |again, tid| OnOffSet::new(!again, tid, None).encode()),
-        (LightKind::Dimmable, 0, |again, tid| {
-            LevelSet { level: 100 + i16::from(again), tid, transition: NOW }.encode()
-        }),
-        (LightKind::Dimmable, 0, |again, tid| {
-            LightnessSet { lightness: 100 + u16::from(again), tid, transition: NOW }.encode()
-        }),
-        (LightKind::Dimmable, 0, |again, tid| {
-            LightnessLinearSet { lightness: 0x4000 << u16::from(again), tid, transition: NOW }.encode()
-        }),
-        (LightKind::Tunable, 0, |again, tid| {
-            CtlSet {
-                lightness: 100 + u16::from(again),
-                temperature: 3_000,
-                delta_uv: 0,
-                tid,
-                transition: NOW,
-            }
-            .encode()
-        }),
-        (LightKind::Tunable, 1, |again, tid| {
-            CtlTemperatureSet { temperature: 3_000 + u16::from(again), delta_uv: 0, tid, transition: NOW }
-                .encode()
-        }),
-        (LightKind::Coloured, 0, |again, tid| {
-            HslSet { lightness: 100, hue: u16::from(again), saturation: 9, tid, transition: NOW }.encode()
-        }),
-        (LightKind::Coloured, 1, |again, tid| {
-            HslHueSet { hue: 100 + u16::from(again), tid, transition: NOW }.encode()
-        }),
-        (LightKind::Coloured, 2, |again, tid| {
-            HslSaturationSet { saturation: 100 + u16::from(again), tid, transition: NOW }.encode()
-        }),
-    ];
-    for (number, (kind, element, ask)) in asks.into_iter().enumerate() {
+    for (number, (kind, element, ask)) in ASKS.into_iter().enumerate() {
         let mut home = home(kind);
         let state = |home: &Medium| {
             (lightness(home), light(home).temperature(home.now), light(home).colour(home.now))
