@@ -11,70 +11,21 @@ use mesh_models::lighting::{Light, LightKind};
 use mesh_models::messages::{
     CTL_SERVER, CTL_TEMPERATURE_SERVER, CtlDefaultSet, CtlSet, CtlStatus, CtlTemperatureRangeSet,
     CtlTemperatureSet, DEFAULT_TRANSITION_TIME_SERVER, DefaultTransitionTimeSet, DeltaSet, HSL_HUE_SERVER,
-    HSL_SERVER, HslSet, HslStatus, LEVEL_SERVER, LIGHTNESS_SERVER, LIGHTNESS_SETUP_SERVER, LevelGet,
-    LevelSet, LevelStatus, LightnessDefaultSet, LightnessGet, LightnessLinearSet, LightnessRangeSet,
-    LightnessSet, LightnessStatus, MoveSet, ON_OFF_SERVER, OnOffGet, OnOffSet, OnOffStatus, OnPowerUpSet,
+    HSL_SERVER, HslSet, HslStatus, LEVEL_SERVER, LIGHTNESS_SERVER, LIGHTNESS_SETUP_SERVER, LevelSet,
+    LightnessDefaultSet, LightnessGet, LightnessLinearSet, LightnessRangeSet, LightnessSet, LightnessStatus,
+    MoveSet, ON_OFF_SERVER, OnOffSet, OnOffStatus, OnPowerUpSet,
 };
 use mesh_models::transition::{Transition, TransitionTime};
 use mesh_proto::access::Element;
 use mesh_proto::keys::MessageKey;
-use mesh_proto::node::{Node, OutgoingMessage};
-use mesh_proto::upper_transport::Destination;
-use mesh_wire::ModelId;
+use mesh_proto::node::Node;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::Address;
 
-use common::{APP, Medium, add_application, bind, client, node};
+use common::home::{ask, home, is_on, level, light, lightness, send};
+use common::{APP, add_application, bind};
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A lamp at 0x0002 whose models are all bound, and a client at 0x0001 that hears all statuses.
-fn home(kind: LightKind) -> Medium {
-    let mut lamp = node(2, vec![Element::new(0).with_server(Light::new(kind))]);
-    add_application(&mut lamp);
-    let models: Vec<(u16, ModelId)> = (lamp.composition().elements.iter().zip(2..))
-        .flat_map(|(element, address)| element.models.iter().map(move |&model| (address, model)))
-        .filter(|(_, model)| *model != ModelId::CONFIGURATION_SERVER)
-        .collect();
-    for (address, model) in models {
-        bind(&mut lamp, address, model);
-    }
-    Medium::full(vec![client(1), lamp])
-}
-
-fn send(home: &mut Medium, element: u8, payload: Vec<u8>) {
-    let destination = Destination::Address(Address::from(2 + u16::from(element)));
-    let key = MessageKey::App(APP);
-    home.send(0, OutgoingMessage { element: 0, destination, key, ttl: None, payload, segmented: false });
-    home.run(Duration::from_millis(100));
-}
-
-/// Sends a message and returns the parameters of the answer with this opcode.
-fn ask(home: &mut Medium, element: u8, payload: Vec<u8>, answer: Opcode) -> Vec<u8> {
-    home.messages(0);
-    send(home, element, payload);
-    let answers: Vec<_> = home.messages(0).into_iter().filter(|(opcode, ..)| *opcode == answer).collect();
-    let [(_, parameters, _)] = &answers[..] else { panic!("one {answer:?}: {answers:?}") };
-    parameters.clone()
-}
-
-fn light(home: &Medium) -> &Light {
-    home.nodes[1].server(0).unwrap()
-}
-
-fn lightness(home: &Medium) -> u16 {
-    light(home).lightness(home.now)
-}
-
-fn level(home: &mut Medium, element: u8) -> i16 {
-    let answer = ask(home, element, LevelGet {}.encode(), LevelStatus::OPCODE);
-    LevelStatus::decode(&answer).unwrap().present_level
-}
-
-fn is_on(home: &mut Medium) -> bool {
-    let answer = ask(home, 0, OnOffGet {}.encode(), OnOffStatus::OPCODE);
-    OnOffStatus::decode(&answer).unwrap().present_on_off
-}
 
 #[test]
 fn every_state_of_a_lamp_follows_the_one_that_was_set() {
@@ -281,6 +232,22 @@ fn on_power_up_decides_what_a_lamp_wakes_as() {
         (light.lightness(Instant::ORIGIN), light.temperature(Instant::ORIGIN).unwrap())
     };
     assert_eq!([0, 1, 2].map(saved), [(0, 3_333), (0x1111, 3_333), (0x8000, 5_000)]);
+}
+
+#[test]
+fn a_record_with_a_range_that_is_none_is_not_taken() {
+    use mesh_proto::access::Server;
+    let now = Instant::ORIGIN;
+    let mut light = Light::new(LightKind::Dimmable);
+    let mut saved = light.save();
+    // `lightness last default range_min range_max`, of 16 bits each.
+    saved[6..10].copy_from_slice(&[0xff, 0xff, 0x38, 0x00]);
+    let before = light.save();
+    light.restore(now, &saved);
+    assert_eq!(light.save(), before);
+    let mut context = mesh_proto::access::Context::default();
+    light.press(now, &mut context);
+    assert_eq!(light.lightness(now), 0xffff);
 }
 
 #[test]

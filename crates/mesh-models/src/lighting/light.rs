@@ -148,7 +148,7 @@ impl Light {
 
     /// The lightness that turning on leads to (MMDL §6.1.2.2.1).
     pub(super) fn lightness_when_on(&self) -> i32 {
-        if self.default == 0 { self.last.into() } else { self.default.into() }
+        self.in_range(if self.default == 0 { self.last } else { self.default })
     }
 
     /// A lightness within the range; 0 is off whatever the range.
@@ -378,7 +378,19 @@ impl Light {
             (hsl.default_hue, hsl.default_saturation) = (take()?, take()?);
         }
         self.power = Power::load(&mut reader)?;
+        if !self.has_ranges() {
+            return Err(DecodeError::Prohibited("Range"));
+        }
         reader.finish(())
+    }
+
+    /// Whether its ranges are some: a record may have been damaged.
+    fn has_ranges(&self) -> bool {
+        let is_range = |(min, max): (u16, u16)| min <= max;
+        self.range.0 > 0
+            && is_range(self.range)
+            && self.ctl.as_ref().is_none_or(|ctl| is_temperature_range(ctl.range.0, ctl.range.1))
+            && self.hsl.as_ref().is_none_or(|hsl| is_range(hsl.saturation_range))
     }
 
     /// What OnPowerUp says (MMDL §6.1.2.2.4, §6.1.3.1.2, §6.1.4.1.2).

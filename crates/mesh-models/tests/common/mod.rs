@@ -6,6 +6,8 @@
     reason = "a test may panic, and needs what it needs"
 )]
 
+pub mod home;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
