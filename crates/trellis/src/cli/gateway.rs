@@ -42,7 +42,7 @@ pub(crate) async fn run(args: Gateway) -> anyhow::Result<()> {
         username: args.username.clone(),
         password: args.password_file.as_deref().map(password).transpose()?,
     };
-    let mut mesh = Mesh::start(&args.building.options(false)?, Broker::Elsewhere(remote))?;
+    let mut mesh = Mesh::start(&args.building.options(false)?, Broker::Elsewhere(remote)).await?;
     super::print(&banner(&args, &mesh))?;
     let stop = crate::stop::requested();
     tokio::pin!(stop);

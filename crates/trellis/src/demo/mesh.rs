@@ -79,13 +79,13 @@ impl Mesh {
     ///
     /// # Errors
     /// When the store cannot be used, or holds another building.
-    pub(crate) fn start(options: &Options, broker: Broker) -> anyhow::Result<Self> {
+    pub(crate) async fn start(options: &Options, broker: Broker) -> anyhow::Result<Self> {
         let store = RecordStore::open(&options.data_dir)?;
         if options.fresh {
             let all = store.load()?.into_iter().map(|(key, _)| (key, None)).collect();
-            store.commit(all).wait()?;
+            store.commit(all).await?;
         }
-        let database = network_of(&store, options)?;
+        let database = network_of(&store, options).await?;
         let seed = options.seed.map_or_else(random, Ok)?;
         let records = home::records_of(store.load()?);
         let mut home = Home::build(&options.plan, &options.living, seed, database, records)?;
@@ -151,7 +151,7 @@ fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, what: &str) ->
 }
 
 /// The network that the store knows, or a new one.
-fn network_of(store: &RecordStore, options: &Options) -> anyhow::Result<NetworkDatabase> {
+async fn network_of(store: &RecordStore, options: &Options) -> anyhow::Result<NetworkDatabase> {
     let known = store.load()?.into_iter().find(|(key, _)| key == BUILDING);
     if let Some((_, value)) = known {
         let data_dir = options.data_dir.display();
@@ -172,7 +172,7 @@ fn network_of(store: &RecordStore, options: &Options) -> anyhow::Result<NetworkD
     };
     let database = options.plan.describe(&mut rng, now_rfc3339())?;
     let known = Known { plan: options.plan.clone(), database };
-    store.commit(vec![(BUILDING.to_vec(), Some(serde_json::to_vec(&known)?))]).wait()?;
+    store.commit(vec![(BUILDING.to_vec(), Some(serde_json::to_vec(&known)?))]).await?;
     Ok(known.database)
 }
 

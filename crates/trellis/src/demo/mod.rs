@@ -39,7 +39,7 @@ pub(crate) async fn run(args: &Demo) -> anyhow::Result<()> {
     let listeners = vec![ListenerConfig::new("demo", local(args.mqtt_port))];
     let server = Server::start(mqtt_server::Config { listeners, ..mqtt_server::Config::default() }).await?;
     let server = Arc::new(server);
-    let mut mesh = Mesh::start(&args.building.options(true)?, Broker::Beside(server.clone()))?;
+    let mut mesh = Mesh::start(&args.building.options(true)?, Broker::Beside(server.clone())).await?;
 
     let status = Status { ready: true, mqtt: server.local_addresses().to_vec(), ..Status::default() };
     let (status_sender, status) = watch::channel(status);
