@@ -59,6 +59,8 @@ pub struct Endpoint {
     pub(crate) capabilities: Capabilities,
     pub(crate) lightness_range: Range,
     pub(crate) temperature_range: Range,
+    /// Whether the element has said these ranges itself: of lightness, of temperature.
+    pub(crate) has_said: (bool, bool),
     /// What its sensors measure.
     pub(crate) sensors: Vec<SensorAttribute>,
 }
@@ -68,6 +70,7 @@ pub struct Endpoint {
 pub(crate) struct EndpointRecord {
     lightness_range: Range,
     temperature_range: Range,
+    has_said: (bool, bool),
     /// Property IDs, in the order in which they were heard of.
     sensors: Vec<u16>,
 }
@@ -254,6 +257,7 @@ impl Devices {
                     capabilities,
                     lightness_range: Range::LIGHTNESS,
                     temperature_range: Range::TEMPERATURE,
+                    has_said: (false, false),
                     sensors: Vec::new(),
                 })
             })
@@ -278,12 +282,14 @@ impl Endpoint {
         EndpointRecord {
             lightness_range: self.lightness_range,
             temperature_range: self.temperature_range,
+            has_said: self.has_said,
             sensors: self.sensors.iter().map(|sensor| sensor.property.into()).collect(),
         }
     }
 
     pub(crate) fn restore(&mut self, record: &EndpointRecord, product: (CompanyId, u16)) {
         (self.lightness_range, self.temperature_range) = (record.lightness_range, record.temperature_range);
+        self.has_said = record.has_said;
         for property in record.sensors.iter().filter_map(|&id| PropertyId::new(id)) {
             self.add_sensor(property, product);
         }
@@ -301,6 +307,12 @@ impl Endpoint {
         (name, true)
     }
 
+    /// Whether it has said what its ranges are, if it has any.
+    pub(crate) fn is_interviewed(&self) -> bool {
+        (self.has_said.0 || !self.capabilities.lightness)
+            && (self.has_said.1 || self.capabilities.temperature.is_none())
+    }
+
     /// Whether everything that it can say of its states has been said.
     pub fn is_known(&self) -> bool {
         self.shadow.is_complete(&self.capabilities)
@@ -313,6 +325,11 @@ impl Endpoint {
 }
 
 impl Device {
+    /// Whether the node has said what it is and what its ranges are.
+    pub fn is_interviewed(&self) -> bool {
+        self.composition.is_some() && self.endpoints.iter().all(Endpoint::is_interviewed)
+    }
+
     /// The names of the endpoints: the node's, and where it has several the element's after it.
     fn name_endpoints(&mut self) {
         let several = self.endpoints.len() > 1;

@@ -31,7 +31,7 @@ pub(crate) fn device_to_json(device: &Device) -> Value {
         "friendly_name": device.name,
         "unicast_address": device.address.to_string(),
         "uuid": device.uuid,
-        "interviewed": composition.is_some(),
+        "interviewed": device.is_interviewed(),
         "hops": device.hops,
         "company_id": composition.map(|x| format!("{:04x}", x.company.0)),
         "product_id": composition.map(|x| format!("{:04x}", x.product)),

@@ -151,9 +151,8 @@ impl Simulation {
 
     fn is_complete(&self) -> bool {
         let mut devices = self.gateway.devices();
-        devices.all(|device| {
-            device.composition.is_some() && device.endpoints.iter().all(gateway::Endpoint::is_known)
-        })
+        devices
+            .all(|device| device.is_interviewed() && device.endpoints.iter().all(gateway::Endpoint::is_known))
     }
 
     /// Lets the next thing happen, at most up to `end`.

@@ -84,6 +84,9 @@ impl Bridge {
         let groups: BTreeSet<Address> = (device.endpoints.iter())
             .flat_map(|endpoint| self.groups.of(endpoint.address).map(|group| group.address))
             .collect();
+        if !groups.is_empty() {
+            self.publish_groups();
+        }
         for group in groups {
             self.announce_group(group);
         }

@@ -176,13 +176,18 @@ impl Bridge {
             }
             Heard::LightnessRange { min, max } => {
                 let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
-                endpoint.lightness_range = Range { min, max };
-                self.remember_endpoint(source);
+                let is_first = !std::mem::replace(&mut endpoint.has_said.0, true);
+                let range = Range { min, max };
+                if std::mem::replace(&mut endpoint.lightness_range, range) != range || is_first {
+                    self.remember_endpoint(source);
+                    self.devices_changed(now);
+                }
             }
             Heard::TemperatureRange { min, max } => {
                 let Some(endpoint) = self.devices.endpoint_mut(source) else { return };
+                let is_first = !std::mem::replace(&mut endpoint.has_said.1, true);
                 let range = Range { min, max };
-                if std::mem::replace(&mut endpoint.temperature_range, range) != range {
+                if std::mem::replace(&mut endpoint.temperature_range, range) != range || is_first {
                     self.remember_endpoint(source);
                     self.announce_device(source);
                 }
