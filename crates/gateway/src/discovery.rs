@@ -173,7 +173,6 @@ impl Entities<'_> {
         insert("brightness", json!(true));
         insert("brightness_scale", json!(BRIGHTNESS_MAX));
         insert("supported_color_modes", json!([mode]));
-        insert("transition", json!(true));
         if mode == "color_temp" {
             insert("min_mireds", json!(mireds_of(temperatures.max)));
             insert("max_mireds", json!(mireds_of(temperatures.min)));

@@ -91,10 +91,18 @@ impl Shadow {
             insert("color_temp", json!(facts.temperature.map(mireds_of)));
         }
         if capabilities.colour.is_some() {
-            let (hue, saturation) = (facts.hue.map(degrees_of), facts.saturation.map(percent_of));
-            insert("color", json!({"hue": hue.map(number), "saturation": saturation.map(number)}));
+            let hue = facts.hue.map(degrees_of).map(number);
+            let saturation = facts.saturation.map(percent_of).map(number);
+            // The long names are zigbee2mqtt's, the short ones Home Assistant's.
+            insert("color", json!({"hue": hue, "saturation": saturation, "h": hue, "s": saturation}));
         }
-        if let Some(mode) = color_mode(capabilities) {
+        // Home Assistant takes the mode for a promise that the colour is there.
+        let is_told = match color_mode(capabilities) {
+            Some("hs") => facts.hue.and(facts.saturation).is_some(),
+            Some("color_temp") => facts.temperature.is_some(),
+            _ => true,
+        };
+        if let Some(mode) = color_mode(capabilities).filter(|_| is_told) {
             insert("color_mode", json!(mode));
         }
         if capabilities.level {
