@@ -215,6 +215,26 @@ def mended(home, lamp):
     return {"lamp": lamp, "answer": answer["status"], "ms": round(took * 1000)}
 
 
+def topics(home):
+    """The retained topics, but those of single moments."""
+    time.sleep(2)
+    return sorted(topic for topic, payload in home.retained.items()
+                  if payload is not None and "/response/" not in topic and not topic.endswith(("/logging", "/event")))
+
+
+def rename(home, old, new):
+    """A device with another name leaves nothing behind under its old one."""
+    answer = home.request("device/rename", {"from": old, "to": new, "transaction": "t-1"})
+    if (answer["status"], answer["transaction"]) != ("ok", "t-1"):
+        sys.exit(f"{answer}")
+    below = lambda retained, name: [t for t, x in retained.items() if x is not None and (
+        t == f"mesh/{name}" or t.startswith(f"mesh/{name}/"))]
+    home.until("the new name", lambda retained: len(below(retained, new)) == 2, 10)
+    home.until("the end of the old name", lambda retained: not below(retained, old), 10)
+    home.set_and_see(new, {"brightness": 55}, lambda x: x["brightness"] == 55)
+    return {"from": old, "to": new}
+
+
 def crash(home, file, seconds):
     """A round of a test that kills: what is published is what may be, every lamp obeys in time, and then commands
     until the connection is lost. `file` carries what each lamp may be from round to round."""
@@ -231,7 +251,7 @@ def crash(home, file, seconds):
             if brightness not in possible[lamp]:
                 sys.exit(f"{lamp} is published as {brightness}, and can only be {possible[lamp]}")
 
-    home.until("devices", lambda retained: home.lamps(), 10)
+    home.until("devices", lambda retained: home.lamps() and retained["mesh/bridge/state"]["state"] == "online", 10)
     names = home.lamps()
     for topic, state in list(home.retained.items()):
         look(topic, state)
@@ -257,7 +277,8 @@ def crash(home, file, seconds):
     took = round(time.monotonic() - started, 2)
     print(json.dumps({"lamps": len(names), "seconds": took}), flush=True)
     number = 0
-    while home.client.is_connected():
+    # The gateway's will says when it was killed, where the broker lives on.
+    while home.client.is_connected() and home.retained["mesh/bridge/state"]["state"] == "online":
         lamp = names[number % len(names)]
         value = 20 + (number * 37 + int(started)) % 200
         possible[lamp] = sorted({*possible[lamp], value})
@@ -274,7 +295,8 @@ def main():
     if suite != "crash":
         home.known()
     result = {"lamps": lamps, "round-trips": round_trips, "slider": slider, "group": group, "cut": cut,
-              "mended": mended, "crash": crash}[suite](
+              "mended": mended, "topics": topics, "rename": rename,
+              "crash": crash}[suite](
                   home, *(int(x) if x.isdigit() else x for x in arguments))
     home.client.disconnect()
     home.client.loop_stop()

@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
+mod crash;
 mod fuzz;
 mod generate;
 mod interop;
@@ -23,6 +24,27 @@ enum Command {
     },
     /// Write the source files that are made of the facts in `testdata/`
     Generate,
+    /// Kill the program in the middle of commands, again and again
+    Crash {
+        /// How often
+        #[arg(long, default_value = "50")]
+        rounds: u32,
+        /// Which broker the gateway has
+        #[arg(long, value_enum, default_value = "own")]
+        broker: crash::Broker,
+        /// What the moments come from
+        #[arg(long, default_value = "1")]
+        seed: u64,
+        /// Install the peers that are missing
+        #[arg(long)]
+        install: bool,
+    },
+    /// Run what takes long, in full counts: before an issue is closed
+    Long {
+        /// Install the peers that are missing
+        #[arg(long)]
+        install: bool,
+    },
     /// Run every fuzz target
     Fuzz {
         /// For how long, in all
@@ -45,6 +67,10 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
         Command::Generate => generate::run(&root()),
+        Command::Crash { rounds, broker, seed, install } => {
+            crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
+        }
+        Command::Long { install } => long(&root(), install),
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Tidy => tidy::check(&root()),
@@ -54,4 +80,13 @@ fn main() -> anyhow::Result<()> {
 /// The folder of the workspace.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
+}
+
+/// All that has full counts.
+fn long(root: &Path, install: bool) -> anyhow::Result<()> {
+    let peers = interop::peers(root, install)?;
+    for broker in [crash::Broker::Own, crash::Broker::Mosquitto] {
+        crash::run(root, &peers, 50, broker, 1)?;
+    }
+    Ok(())
 }

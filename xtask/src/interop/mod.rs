@@ -1,6 +1,9 @@
 //! `cargo xtask interop`: real peers against us. A peer that cannot be had is a failure, never skipped.
 
+pub(crate) mod capture;
 mod demo;
+pub(crate) mod home;
+mod mosquitto;
 mod mqtt;
 mod peers;
 mod process;
@@ -9,25 +12,41 @@ use std::path::Path;
 
 use clap::ValueEnum;
 
+pub(crate) use mosquitto::Mosquitto;
+pub(crate) use peers::Peers;
+pub(crate) use process::{Running, build_trellis, free_port, next_line, pause, trellis};
+
 /// What is run against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
     /// mosquitto's clients, paho-mqtt, MQTT.js and gmqtt on the broker
     Mqtt,
-    /// The demo: mosquitto's clients, 100 round trips, and its capture in tshark
+    /// The demo: everything that its lamps can be, a cut relay, and its capture in tshark
     Demo,
+    /// The gateway in front of mosquitto
+    Gateway,
 }
 
 /// Runs one suite, or all.
 pub(crate) fn run(root: &Path, suite: Option<Suite>, install: bool) -> anyhow::Result<()> {
-    let install = install || std::env::var("CI").is_ok_and(|ci| ci == "true");
-    let peers = peers::Peers::get(root, install)?;
-    process::build_trellis(root)?;
-    if suite != Some(Suite::Demo) {
+    let peers = peers(root, install)?;
+    let is_wanted = |one| suite.is_none_or(|suite| suite == one);
+    if is_wanted(Suite::Mqtt) {
         mqtt::run(root, &peers)?;
     }
-    if suite != Some(Suite::Mqtt) {
+    if is_wanted(Suite::Demo) {
         demo::run(root, &peers)?;
     }
+    if is_wanted(Suite::Gateway) {
+        mosquitto::run(root, &peers)?;
+    }
     Ok(())
+}
+
+/// The peers, and the program that they are run against.
+pub(crate) fn peers(root: &Path, install: bool) -> anyhow::Result<Peers> {
+    let install = install || std::env::var("CI").is_ok_and(|ci| ci == "true");
+    let peers = Peers::get(root, install)?;
+    build_trellis(root)?;
+    Ok(peers)
 }

@@ -9,7 +9,8 @@ use anyhow::{Context as _, bail};
 use super::process::{check, is_there};
 
 /// Programs, and the Debian packages that have them.
-const DEBIAN: [(&str, &str); 5] = [
+const DEBIAN: [(&str, &str); 6] = [
+    ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("tshark", "tshark"),

@@ -37,7 +37,9 @@ pub(crate) fn output(command: &mut Command) -> anyhow::Result<String> {
 /// Whether a program can be found.
 pub(crate) fn is_there(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+    // Servers lie where only root has them in the path.
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.into_iter().any(|folder| folder.join(program).is_file())
 }
 
 /// Builds the program that is tested as its users get it.
@@ -73,9 +75,21 @@ impl Running {
             if started.elapsed() > READY {
                 bail!("{command:?} is not ready after {READY:?}");
             }
-            pause();
+            pause(Duration::from_millis(50));
         }
         Ok(running)
+    }
+
+    /// Starts a program that is watched from outside.
+    pub(crate) fn started(command: &mut Command) -> anyhow::Result<Self> {
+        let child =
+            command.stdout(Stdio::null()).spawn().with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Self { child })
+    }
+
+    /// Kills it, as nothing can be prepared for.
+    pub(crate) fn kill(self) {
+        drop(self);
     }
 
     /// Starts a program whose output is read line by line.
@@ -126,8 +140,8 @@ fn is_ready(port: u16) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
-/// Between two looks at another process.
+/// Between two looks at another process, or before it is killed.
 #[expect(clippy::disallowed_methods, reason = "another process cannot be waited for otherwise")]
-fn pause() {
-    std::thread::sleep(Duration::from_millis(50));
+pub(crate) fn pause(time: Duration) {
+    std::thread::sleep(time);
 }
