@@ -69,7 +69,7 @@ fn rendered(template: &Value, payload: &str) -> String {
         "none" => out.write_str("None").map_err(Into::into),
         _ => minijinja::escape_formatter(out, state, value),
     });
-    let value_json: Value = serde_json::from_str(payload).unwrap();
+    let value_json: minijinja::Value = serde_json::from_str(payload).unwrap();
     environment.render_str(template.as_str().unwrap(), minijinja::context! { value_json }).unwrap()
 }
 
