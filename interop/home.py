@@ -114,6 +114,10 @@ class Home:
         self.wait(f"{payload} of {lamp}", lambda topic, state: topic == f"mesh/{lamp}" and is_it(state), 30)
 
 
+def is_online(retained):
+    return (retained.get("mesh/bridge/state") or {}).get("state") == "online"
+
+
 def features(exposes):
     light = next(x for x in exposes if x["type"] == "light")
     return {x["name"]: x for x in light["features"]}
@@ -215,6 +219,10 @@ def mended(home, lamp):
     return {"lamp": lamp, "answer": answer["status"], "ms": round(took * 1000)}
 
 
+def known(home):
+    return {"lamps": len(home.lamps())}
+
+
 def topics(home):
     """The retained topics, but those of single moments."""
     time.sleep(2)
@@ -241,17 +249,18 @@ def crash(home, file, seconds):
     started = time.monotonic()
     path = pathlib.Path(file)
     possible = json.loads(path.read_text()) if path.exists() else {}
-    seen = set()
+    # In the first round nothing is known of any lamp.
+    checked, seen = set(possible), set()
 
     def look(topic, state):
         lamp = topic.removeprefix("mesh/")
         brightness = (state or {}).get("brightness") if isinstance(state, dict) else None
-        if lamp in possible and lamp not in seen and brightness is not None:
+        if lamp in checked and lamp not in seen and brightness is not None:
             seen.add(lamp)
             if brightness not in possible[lamp]:
                 sys.exit(f"{lamp} is published as {brightness}, and can only be {possible[lamp]}")
 
-    home.until("devices", lambda retained: home.lamps() and retained["mesh/bridge/state"]["state"] == "online", 10)
+    home.until("devices", lambda retained: home.lamps() and is_online(retained), 10)
     names = home.lamps()
     for topic, state in list(home.retained.items()):
         look(topic, state)
@@ -278,7 +287,7 @@ def crash(home, file, seconds):
     print(json.dumps({"lamps": len(names), "seconds": took}), flush=True)
     number = 0
     # The gateway's will says when it was killed, where the broker lives on.
-    while home.client.is_connected() and home.retained["mesh/bridge/state"]["state"] == "online":
+    while home.client.is_connected() and is_online(home.retained):
         lamp = names[number % len(names)]
         value = 20 + (number * 37 + int(started)) % 200
         possible[lamp] = sorted({*possible[lamp], value})
@@ -295,7 +304,7 @@ def main():
     if suite != "crash":
         home.known()
     result = {"lamps": lamps, "round-trips": round_trips, "slider": slider, "group": group, "cut": cut,
-              "mended": mended, "topics": topics, "rename": rename,
+              "mended": mended, "known": known, "topics": topics, "rename": rename,
               "crash": crash}[suite](
                   home, *(int(x) if x.isdigit() else x for x in arguments))
     home.client.disconnect()

@@ -36,7 +36,12 @@ pub(crate) fn run(root: &Path, peers: &Peers, rounds: u32, broker: Broker, seed:
     let mut random = seed;
     let port = free_port()?;
     let mut mosquitto = (broker == Broker::Mosquitto).then(|| Mosquitto::start(&folder, port)).transpose()?;
-    let mut captures = Vec::new();
+    let first = folder.join("first.pcap");
+    let program = start(root, &folder, &first, broker, port)?;
+    // It gets to know its nodes, which it has to do only once.
+    home::run(root, peers, port, &["known"])?;
+    program.kill();
+    let mut captures = vec![first];
     for round in 0..rounds {
         let pcap = folder.join(format!("{round}.pcap"));
         captures.push(pcap.clone());
