@@ -24,7 +24,7 @@ const MAX_ACTIVE_BACKGROUND: usize = 2;
 const MAX_WAITING: usize = 4_096;
 
 /// How long a command to a group has to reach its members before they are asked one by one.
-const GROUP_SETTLES: Duration = Duration::from_millis(1_800);
+const GROUP_SETTLES: Duration = Duration::from_millis(1_000);
 
 /// How much may be sent: a token bucket of network PDUs, whatever they are for.
 #[derive(Clone, Copy, Debug, PartialEq)]
