@@ -75,6 +75,7 @@ pub mod keys;
 pub mod lower_transport;
 pub mod network;
 pub mod node;
+pub mod provisioning;
 pub mod upper_transport;
 
 pub use discard::{Discard, DiscardCounts};
