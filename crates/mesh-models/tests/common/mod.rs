@@ -194,7 +194,7 @@ impl Medium {
                 self.events.extend(std::iter::from_fn(|| node.poll_event()).map(|event| (index, event)));
             }
             let Some((from, transmission)) = sent else { return };
-            self.transmissions += 1;
+            self.transmissions += usize::from(transmission.ad_type == AdType::MeshMessage);
             for (to, node) in self.nodes.iter_mut().enumerate() {
                 if from != to && (self.hears)(from, to) {
                     let received =
