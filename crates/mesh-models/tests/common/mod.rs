@@ -27,6 +27,7 @@ use mesh_proto::node::{
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{ConfigMessage, ModelRef};
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 

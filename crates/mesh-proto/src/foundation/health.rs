@@ -8,10 +8,13 @@ use mesh_wire::access::Opcode;
 use mesh_wire::foundation::{FaultStatus, HealthMessage};
 use mesh_wire::{CompanyId, DecodeError, ModelId};
 
-use crate::access::{Context, Place, ReceivedMessage, Server};
+use crate::access::{Context, Periodic, Place, ReceivedMessage, Server};
 
 /// Most faults in a message: what is left of 380 octets.
 const MAX_FAULTS: usize = 376;
+
+/// The shortest time between two publications of faults.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(100);
 
 /// A test of a device: gets the number of the test, and returns the faults that it finds.
 pub type FaultTest = Box<dyn FnMut(u8) -> Vec<u8> + Send + Sync>;
@@ -66,6 +69,7 @@ impl HealthServer {
         };
         if has_changed {
             context.publish(Place::first(ModelId::HEALTH_SERVER), self.current_status());
+            context.hurry(Place::first(ModelId::HEALTH_SERVER));
             context.changed();
         }
     }
@@ -187,13 +191,11 @@ impl Server for HealthServer {
         self.attention_until
     }
 
-    fn status(&self, _now: Instant, _place: Place) -> Option<Vec<u8>> {
-        Some(self.current_status())
-    }
-
-    /// While there are faults the period is divided (§4.2.9).
-    fn period_divisor(&self, _now: Instant, _place: Place) -> u8 {
-        if self.current.is_empty() { 0 } else { self.fast_period_divisor }
+    fn periodic(&mut self, _now: Instant, _place: Place, period: Duration) -> Periodic {
+        // While there are faults the period is divided, to 100 ms at least (§4.2.9).
+        let divisor = if self.current.is_empty() { 0 } else { self.fast_period_divisor };
+        let next = (period / (1 << divisor)).max(SHORTEST_PERIOD);
+        Periodic { payload: Some(self.current_status()), next }
     }
 
     /// `divisor:8 · last test:8 · registered faults`.

@@ -269,6 +269,8 @@ pub struct Node {
     timers: Timers<Timer>,
     waiting: send::Waiting,
     rng: ChaCha8Rng,
+    /// When beacons are sent is drawn from a stream of its own: they change nothing about when messages are.
+    beacon_rng: ChaCha8Rng,
     discards: DiscardCounts,
     transmit: VecDeque<Transmission>,
     events: VecDeque<Event>,
@@ -301,6 +303,8 @@ impl Node {
         let element_count = u8::try_from(elements.len()).unwrap_or(u8::MAX);
         let mut beacons = Beacons::default();
         beacons.set_enabled(true);
+        let mut beacon_rng = ChaCha8Rng::from_seed(config.seed);
+        beacon_rng.set_stream(1);
         Self {
             address,
             composition,
@@ -324,6 +328,7 @@ impl Node {
             timers: Timers::new(),
             waiting: send::Waiting::default(),
             rng: ChaCha8Rng::from_seed(config.seed),
+            beacon_rng,
             discards: DiscardCounts::default(),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
@@ -550,11 +555,15 @@ impl Node {
 
     /// A duration from `min` to `max`, in steps of a millisecond.
     fn random_ms(&mut self, min: u32, max: u32) -> Duration {
-        // The remainder's bias over a span of 480 is below one in eight million.
-        Duration::from_millis(u64::from(min + self.rng.next_u32() % (max - min + 1)))
+        random_ms(&mut self.rng, min, max)
     }
 
     fn discard(&mut self, discard: Discard) {
         self.discards.count(discard);
     }
+}
+
+fn random_ms(rng: &mut ChaCha8Rng, min: u32, max: u32) -> Duration {
+    // The remainder's bias over a span of 10,000 is below one in 400,000.
+    Duration::from_millis(u64::from(min + rng.next_u32() % (max - min + 1)))
 }

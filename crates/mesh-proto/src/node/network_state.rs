@@ -11,7 +11,7 @@ use mesh_wire::heartbeat::{self, Heartbeat};
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::{NetKeyIndex, Seq};
 
-use super::{Command, CommandError, Event, IvUpdateCommand, Node, Timer};
+use super::{Command, CommandError, Event, IvUpdateCommand, Node, Timer, random_ms};
 use crate::bearer::Transmission;
 use crate::discard::Discard;
 use crate::keys::{KeyRefreshPhase, Subnet};
@@ -80,7 +80,7 @@ impl Node {
     pub(super) fn join_beacons(&mut self, now: Instant) {
         for position in 0..self.keys.subnets().len() {
             let index = self.keys.subnets()[position].index;
-            let delay = self.random_ms(0, BEACON_PHASE_MS);
+            let delay = random_ms(&mut self.beacon_rng, 0, BEACON_PHASE_MS);
             self.beacons.join(now, index, delay);
         }
     }
@@ -143,7 +143,7 @@ impl Node {
     }
 
     fn hurry_beacons(&mut self, now: Instant) {
-        let delay = self.random_ms(0, BEACON_HURRY_MS);
+        let delay = random_ms(&mut self.beacon_rng, 0, BEACON_HURRY_MS);
         self.beacons.hurry(now, delay);
     }
 
