@@ -49,6 +49,7 @@ const MESH_PROTO_ORDER: [&str; 11] = [
     "network",
     "lower_transport",
     "upper_transport",
+    "heartbeat",
     "access",
     "foundation",
     "node",

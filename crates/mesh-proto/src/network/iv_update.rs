@@ -58,6 +58,8 @@ pub struct StoredIvUpdate {
     pub index: IvIndex,
     /// Whether an update is in progress.
     pub is_in_progress: bool,
+    /// Whether this node began it.
+    pub is_ours: bool,
     /// Hours in this state; 0xFFFF: no limit holds.
     pub hours: u16,
     /// Hours since the last recovery; 0xFFFF: no limit holds.
@@ -100,7 +102,7 @@ impl IvUpdate {
         // The time line may begin with the restart: then the start is as early as can be, which waits longest.
         let back = |hours: u16| (hours != u16::MAX).then(|| earlier(now, HOUR * u32::from(hours)));
         let (since, recovered) = (back(stored.hours), back(stored.hours_since_recovery));
-        Self { since, recovered, ..Self::new(stored.index, stored.is_in_progress) }
+        Self { since, recovered, is_ours: stored.is_ours, ..Self::new(stored.index, stored.is_in_progress) }
     }
 
     /// What to store.
@@ -114,6 +116,7 @@ impl IvUpdate {
         StoredIvUpdate {
             index: self.index,
             is_in_progress: self.is_in_progress,
+            is_ours: self.is_ours,
             // The limit of a state that lasts 144 hours at most is also that of the 96 hours.
             hours: hours(self.since, MAX_IN_PROGRESS),
             hours_since_recovery: hours(self.recovered, MIN_BETWEEN_RECOVERIES),

@@ -35,7 +35,8 @@ pub enum RecordKey {
     /// The Configuration Server's states, as the messages that bring them about: each `length:16` and the message.
     Configuration,
     /// `IV Index:32 state:8 hours:16 hours since recovery:16`, big-endian: the IV Index of the network, whether an
-    /// update is in progress (1) or not (0), for how long, and when it was recovered last; 0xFFFF hours: long ago.
+    /// update is in progress (bit 0) and was begun by this node (bit 1), for how long, and when it was recovered last;
+    /// 0xFFFF hours: long ago.
     IvUpdate,
     /// The states of the server on this element, in its own form; several servers in the order of their elements.
     Server(u8),
@@ -163,10 +164,11 @@ impl Node {
             RecordKey::Configuration => return self.configure_from(now, value),
             RecordKey::IvUpdate => {
                 let index = IvIndex(u32::from_be_bytes(reader.array()?));
-                let is_in_progress = reader.u8()? == 1;
+                let state = reader.u8()?;
+                let (is_in_progress, is_ours) = (state & 1 != 0, state & 2 != 0);
                 let hours = u16::from_be_bytes(reader.array()?);
                 let hours_since_recovery = u16::from_be_bytes(reader.array()?);
-                let stored = StoredIvUpdate { index, is_in_progress, hours, hours_since_recovery };
+                let stored = StoredIvUpdate { index, is_in_progress, is_ours, hours, hours_since_recovery };
                 self.network.iv = IvUpdate::restore(now, stored);
             }
             RecordKey::Server(number) => {
@@ -300,7 +302,7 @@ impl Node {
         let Some(records) = &mut self.records else { return };
         let stored = self.network.iv.stored(now);
         let mut value = Vec::from(stored.index.0.to_be_bytes());
-        value.push(stored.is_in_progress.into());
+        value.push(u8::from(stored.is_in_progress) | u8::from(stored.is_ours) << 1);
         value.extend(stored.hours.to_be_bytes());
         value.extend(stored.hours_since_recovery.to_be_bytes());
         records.changed.insert(RecordKey::IvUpdate, Some(value));

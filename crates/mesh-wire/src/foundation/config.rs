@@ -165,6 +165,7 @@ impl SubscriptionChange {
 
 impl ConfigMessage {
     /// The opcode, which for lists depends on whether the model is a vendor's.
+    #[expect(clippy::too_many_lines, reason = "one arm for each message of §4.3.2")]
     pub fn opcode(&self) -> Opcode {
         let of = |model: &ModelRef, sig, vendor| {
             if matches!(model.model, ModelId::Sig(_)) { sig } else { vendor }
@@ -473,9 +474,8 @@ impl ConfigMessage {
             Opcode::Two(0x803a) => Self::HeartbeatSubscriptionGet,
             Opcode::Two(0x803b) => {
                 let (source, destination) = HeartbeatSubscription::decode_addresses(r)?;
-                let period_log = match r.u8()? {
-                    log @ 0..=0x11 => log,
-                    _ => return Err(DecodeError::Prohibited("PeriodLog")),
+                let period_log @ 0..=0x11 = r.u8()? else {
+                    return Err(DecodeError::Prohibited("PeriodLog"));
                 };
                 Self::HeartbeatSubscriptionSet { source, destination, period_log }
             }
