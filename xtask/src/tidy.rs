@@ -29,7 +29,7 @@ const TIERS: [(&str, &[&str]); 6] = [
     ("wire and crypto", &["clock", "journal", "mesh-crypto", "mqtt-wire", "mesh-wire"]),
     ("proto", &["mqtt-proto", "mesh-proto"]),
     ("broker, models, commission", &["mqtt-broker", "mesh-models", "mesh-commission"]),
-    ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim"]),
+    ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim", "mesh-io"]),
     ("gateway", &["gateway"]),
     ("binary", &["trellis"]),
 ];
