@@ -56,7 +56,9 @@ impl UnixDatagram {
         match self.sender.send_to(&datagram, &self.peer) {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
-                io::ErrorKind::WouldBlock | io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Ok(()),
+                io::ErrorKind::WouldBlock | io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    Ok(())
+                }
                 _ => Err(error),
             },
         }

@@ -44,6 +44,8 @@ impl Default for PbAdvConfig {
 enum Timer {
     /// The next beacon is due.
     Beacon,
+    /// The next segment of the transaction is due.
+    Segment,
     /// The Link Open or the transaction is to be repeated.
     Retry,
     /// The other end had its time to answer.
@@ -211,6 +213,7 @@ impl<P: Protocol> PbAdv<P> {
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Beacon => self.send_beacon(now),
+                Timer::Segment => self.send_segment(now),
                 Timer::Retry => self.send_again(now),
                 Timer::GiveUp => self.give_up(now),
             }
@@ -283,6 +286,11 @@ impl<P: Protocol> PbAdv<P> {
                     Progress::Repeated => self.send(id, pdu.transaction, GenericPdu::TransactionAck),
                     Progress::Whole(octets) => {
                         link.is_in_use = true;
+                        // Who goes on has got what was said: each end answers the other. BlueZ's answer overtakes its
+                        // acknowledgment.
+                        if link.outgoing.take_if(|sent| sent.next == sent.segments.len()).is_some() {
+                            self.stop_timers();
+                        }
                         self.send(id, pdu.transaction, GenericPdu::TransactionAck);
                         self.protocol.handle_pdu(now, &octets);
                     }
@@ -325,16 +333,30 @@ impl<P: Protocol> PbAdv<P> {
         }
     }
 
+    /// Sends the transaction from its first segment on. Segments leave one by one, so that those that are not needed
+    /// any more, once it is acknowledged, are not sent.
     fn send_transaction(&mut self, now: Instant) {
-        let Some(link) = &self.link else { return };
-        let Some(Outgoing { number, segments }) = link.outgoing.clone() else { return };
-        let id = link.id;
-        let mut delay = Duration::ZERO;
-        for content in segments {
-            delay += self.random_delay();
-            self.transmit_after(delay, &PbAdvPdu { link_id: id, transaction: number, content });
+        let delay = self.random_delay();
+        if let Some(outgoing) = self.link.as_mut().and_then(|link| link.outgoing.as_mut()) {
+            outgoing.next = 0;
+            self.timers.set(Timer::Segment, now + delay);
         }
-        self.timers.set(Timer::Retry, now + delay + self.config.retry);
+    }
+
+    fn send_segment(&mut self, now: Instant) {
+        let delay = self.random_delay();
+        let Some(link) = &mut self.link else { return };
+        let Some(outgoing) = &mut link.outgoing else { return };
+        let Some(content) = outgoing.segments.get(outgoing.next).cloned() else { return };
+        outgoing.next += 1;
+        let is_last = outgoing.next == outgoing.segments.len();
+        let pdu = PbAdvPdu { link_id: link.id, transaction: outgoing.number, content };
+        self.transmit_after(Duration::ZERO, &pdu);
+        if is_last {
+            self.timers.set(Timer::Retry, now + self.config.retry);
+        } else {
+            self.timers.set(Timer::Segment, now + delay);
+        }
     }
 
     fn send_link_open(&mut self, now: Instant) {
@@ -368,6 +390,7 @@ impl<P: Protocol> PbAdv<P> {
     }
 
     fn stop_timers(&mut self) {
+        self.timers.cancel(&Timer::Segment);
         self.timers.cancel(&Timer::Retry);
         self.timers.cancel(&Timer::GiveUp);
     }

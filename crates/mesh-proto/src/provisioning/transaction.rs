@@ -16,6 +16,8 @@ pub(super) struct Numbers {
 pub(super) struct Outgoing {
     pub(super) number: u8,
     pub(super) segments: Vec<GenericPdu>,
+    /// The segment that is to be sent next.
+    pub(super) next: usize,
 }
 
 /// What an end receives: the other end's transactions in the order of their numbers.
@@ -61,7 +63,7 @@ impl Numbers {
 
 impl Outgoing {
     pub(super) fn new(number: u8, pdu: &[u8]) -> Self {
-        Self { number, segments: segment(pdu) }
+        Self { number, segments: segment(pdu), next: 0 }
     }
 }
 
