@@ -54,7 +54,7 @@ fn check_capture(folder: &Path) -> anyhow::Result<()> {
         .collect();
     println!("tshark: {malformed} malformed; messages decrypted: {opcodes:?}");
     ensure!(malformed == 0, "tshark finds PDUs malformed");
-    for opcode in ["0x02", "0x8003", "0x803e", "0x801f", "0x8202", "0x8044", "0x8017"] {
+    for opcode in ["0x0002", "0x8003", "0x803e", "0x801f", "0x8202", "0x8044", "0x8017"] {
         ensure!(opcodes.contains(opcode), "tshark did not decrypt a message {opcode}");
     }
     Ok(())
