@@ -92,7 +92,9 @@ impl Heartbeats {
             self.left = self.left.saturating_sub(1);
         }
         let period = heartbeat::from_log(self.publication.period_log).unwrap_or(0);
-        self.next = (self.left > 0).then(|| due + Duration::from_secs(period.into()));
+        let period = Duration::from_secs(period.into());
+        // What was slept through is not made up for.
+        self.next = (self.left > 0).then(|| if due + period > now { due + period } else { now + period });
         true
     }
 
