@@ -223,9 +223,15 @@ impl Simulation {
     }
 }
 
+/// SEEDS in the environment, for a long run; or 200.
+#[expect(clippy::disallowed_methods, reason = "the ban is for the protocol core, not for who tests it")]
+fn seeds() -> u64 {
+    std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200)
+}
+
 #[test]
 fn whatever_the_medium_and_the_power_do_nothing_is_accepted_twice() {
-    let seeds = std::env::var("SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(200);
+    let seeds = seeds();
     let mut all = Faults::default();
     for seed in 0..seeds {
         let outcome = std::panic::catch_unwind(|| {
