@@ -134,6 +134,8 @@ impl Simulation {
                 let received = Received { ad_type: sent.ad_type, data: &sent.data, rssi: -60 };
                 self.net.nodes[node].handle_pdu(self.net.now, &received);
             }
+            self.send(node);
+            self.transmit(node, true);
             self.faults.crashes_before_storing += u64::from(!self.net.nodes[node].take_records().is_empty());
         } else {
             self.net.store(node);
@@ -168,6 +170,8 @@ impl Simulation {
     }
 
     fn collect(&mut self, node: usize, has_faults: bool) {
+        // A host that is in a hurry gets only what may leave before the records are stored.
+        self.transmit(node, has_faults);
         self.net.store(node);
         while let Some(event) = self.net.nodes[node].poll_event() {
             match event {
@@ -184,6 +188,10 @@ impl Simulation {
                 _ => {}
             }
         }
+        self.transmit(node, has_faults);
+    }
+
+    fn transmit(&mut self, node: usize, has_faults: bool) {
         while let Some(sent) = self.net.nodes[node].poll_transmit() {
             self.check_sequence(node, &sent);
             for to in (0..NODES).filter(|&to| to != node) {
