@@ -29,7 +29,7 @@ const TIERS: [(&str, &[&str]); 6] = [
     ("wire and crypto", &["clock", "journal", "mesh-crypto", "mqtt-wire", "mesh-wire"]),
     ("proto", &["mqtt-proto", "mesh-proto"]),
     ("broker, models, commission", &["mqtt-broker", "mesh-models", "mesh-commission"]),
-    ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim"]),
+    ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim", "mesh-io"]),
     ("gateway", &["gateway"]),
     ("binary", &["trellis"]),
 ];
@@ -41,8 +41,19 @@ const NEVER: [(&str, &str); 1] = [("gateway", "mesh-sim")];
 const MEETING_PLACES: [&str; 2] = ["gateway", "trellis"];
 
 /// The modules of `mesh-proto`, in the order in which they may import one another (DESIGN of the stack).
-const MESH_PROTO_ORDER: [&str; 8] =
-    ["keys", "bearer", "network", "lower_transport", "upper_transport", "access", "foundation", "node"];
+const MESH_PROTO_ORDER: [&str; 11] = [
+    "keys",
+    "bearer",
+    "provisioning",
+    "beacon",
+    "network",
+    "lower_transport",
+    "upper_transport",
+    "heartbeat",
+    "access",
+    "foundation",
+    "node",
+];
 
 /// Text that would tie the repository to one machine.
 const MACHINE_PATHS: [&str; 2] = ["/home/", "/Users/"];

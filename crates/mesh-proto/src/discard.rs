@@ -6,6 +6,8 @@ use alloc::collections::BTreeMap;
 pub enum Discard {
     /// Bearer: an AD type that this node has no use for.
     AdType,
+    /// Beacon: of no subnet of this node, or of one in a state that is over.
+    Beacon,
     /// Network: too short, too long, or of values that are prohibited.
     NetworkPdu,
     /// Network: no key of this node has its NID, or none of those fits.

@@ -24,15 +24,49 @@ pub enum MessageKey {
     RemoteDevice,
 }
 
+/// How far the refresh of a subnet's key is (MshPRT §3.11.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyRefreshPhase {
+    /// 0: there is none.
+    #[default]
+    Normal,
+    /// 1: the new key is being handed out; the old one sends, both receive.
+    First,
+    /// 2: the new key sends, both receive.
+    Second,
+}
+
+/// A NetKey and what is derived from it.
+#[derive(Clone, Debug)]
+pub struct NetMaterial {
+    /// The key.
+    pub net_key: NetKey,
+    /// The material for managed flooding.
+    pub flooding: NetworkKeys,
+    /// The public name of the subnet under this key.
+    pub network_id: [u8; 8],
+}
+
 /// A subnet that the node belongs to.
 #[derive(Clone, Debug)]
 pub struct Subnet {
     /// The index of its NetKey.
     pub index: NetKeyIndex,
-    /// Its NetKey.
-    pub net_key: NetKey,
-    /// The material derived from it for managed flooding.
-    pub flooding: NetworkKeys,
+    /// The NetKey; during a refresh the old one.
+    pub current: NetMaterial,
+    /// The new NetKey, during a refresh.
+    pub new: Option<NetMaterial>,
+    /// How far the refresh is. A node that was provisioned in the second phase knows only one key.
+    pub phase: KeyRefreshPhase,
+}
+
+/// An AppKey and its AID.
+#[derive(Clone, Debug)]
+pub struct AppMaterial {
+    /// The key.
+    pub app_key: AppKey,
+    /// AID: what a message says of the key.
+    pub aid: u8,
 }
 
 /// An application that the node takes part in.
@@ -42,10 +76,44 @@ pub struct Application {
     pub index: AppKeyIndex,
     /// The index of the NetKey that it is bound to.
     pub net_key_index: NetKeyIndex,
-    /// Its AppKey.
-    pub app_key: AppKey,
-    /// AID: what a message says of the key.
-    pub aid: u8,
+    /// The AppKey; during a refresh the old one.
+    pub current: AppMaterial,
+    /// The new AppKey, during a refresh of the NetKey.
+    pub new: Option<AppMaterial>,
+}
+
+impl From<NetKey> for NetMaterial {
+    fn from(net_key: NetKey) -> Self {
+        Self { flooding: NetworkKeys::flooding(&net_key), network_id: net_key.network_id(), net_key }
+    }
+}
+
+impl From<AppKey> for AppMaterial {
+    fn from(app_key: AppKey) -> Self {
+        Self { aid: app_key.aid(), app_key }
+    }
+}
+
+impl Subnet {
+    /// What PDUs and beacons are sent with.
+    pub fn sending(&self) -> &NetMaterial {
+        match (self.phase, &self.new) {
+            (KeyRefreshPhase::Second, Some(new)) => new,
+            _ => &self.current,
+        }
+    }
+
+    /// All that PDUs are accepted with.
+    pub fn receiving(&self) -> impl Iterator<Item = &NetMaterial> {
+        core::iter::once(&self.current).chain(&self.new)
+    }
+}
+
+impl Application {
+    /// All that messages are accepted with.
+    pub fn receiving(&self) -> impl Iterator<Item = &AppMaterial> {
+        core::iter::once(&self.current).chain(&self.new)
+    }
 }
 
 /// All keys of a node.
@@ -77,6 +145,11 @@ impl Keys {
         (u16::from(address) - u16::from(*first) < u16::from(*elements)).then_some(key)
     }
 
+    /// Forgets the device key of another node.
+    pub fn remove_remote_device(&mut self, first: UnicastAddress) {
+        self.remote_devices.remove(&first);
+    }
+
     /// Adds the device key of another node with so many elements from `first` on.
     pub fn add_remote_device(&mut self, first: UnicastAddress, elements: u8, key: DevKey) {
         self.remote_devices.insert(first, (elements, key));
@@ -93,9 +166,60 @@ impl Keys {
     }
 
     /// Joins a subnet. The caller has seen to it that there is room and the index is free.
-    pub(crate) fn add_subnet(&mut self, index: NetKeyIndex, net_key: NetKey) {
-        let flooding = NetworkKeys::flooding(&net_key);
-        self.subnets.push(Subnet { index, net_key, flooding });
+    pub fn add_subnet(&mut self, index: NetKeyIndex, net_key: NetKey) {
+        let phase = KeyRefreshPhase::Normal;
+        self.subnets.push(Subnet { index, current: net_key.into(), new: None, phase });
+    }
+
+    /// Begins the refresh of a subnet's key. The caller has seen to it that there is none.
+    pub(crate) fn update_subnet(&mut self, index: NetKeyIndex, net_key: NetKey) {
+        if let Some(subnet) = self.subnet_mut(index) {
+            subnet.new = Some(net_key.into());
+            subnet.phase = KeyRefreshPhase::First;
+        }
+    }
+
+    /// Has a refresh that is under way use the new keys.
+    pub(crate) fn use_new_keys(&mut self, index: NetKeyIndex) {
+        if let Some(subnet) = self.subnet_mut(index) {
+            subnet.phase = KeyRefreshPhase::Second;
+        }
+    }
+
+    /// Ends a refresh: the old keys are no more, those of the applications that were refreshed with the NetKey
+    /// included.
+    pub(crate) fn revoke_old_keys(&mut self, index: NetKeyIndex) {
+        if let Some(subnet) = self.subnet_mut(index) {
+            if let Some(new) = subnet.new.take() {
+                subnet.current = new;
+            }
+            subnet.phase = KeyRefreshPhase::Normal;
+        }
+        for application in self.applications.iter_mut().filter(|x| x.net_key_index == index) {
+            if let Some(new) = application.new.take() {
+                application.current = new;
+            }
+        }
+    }
+
+    fn subnet_mut(&mut self, index: NetKeyIndex) -> Option<&mut Subnet> {
+        self.subnets.iter_mut().find(|subnet| subnet.index == index)
+    }
+
+    /// What messages are sent with under the AppKey with this index.
+    pub fn sending_application(&self, index: AppKeyIndex) -> Option<&AppMaterial> {
+        let application = self.application(index)?;
+        let phase = self.subnet(application.net_key_index).map(|subnet| subnet.phase);
+        match (&application.new, phase) {
+            (Some(new), Some(KeyRefreshPhase::Second)) => Some(new),
+            _ => Some(&application.current),
+        }
+    }
+
+    /// Leaves all subnets and applications, to join those that were stored.
+    pub(crate) fn clear(&mut self) {
+        self.subnets.clear();
+        self.applications.clear();
     }
 
     /// Leaves a subnet, and forgets the AppKeys bound to it; returns their indexes.
@@ -123,14 +247,15 @@ impl Keys {
     }
 
     /// Adds an AppKey. The caller has seen to it that there is room and the index is free.
-    pub(crate) fn add_application(
-        &mut self,
-        index: AppKeyIndex,
-        net_key_index: NetKeyIndex,
-        app_key: AppKey,
-    ) {
-        let aid = app_key.aid();
-        self.applications.push(Application { index, net_key_index, app_key, aid });
+    pub fn add_application(&mut self, index: AppKeyIndex, net_key_index: NetKeyIndex, app_key: AppKey) {
+        self.applications.push(Application { index, net_key_index, current: app_key.into(), new: None });
+    }
+
+    /// Gives an application its new key, for when the refresh of its NetKey is that far.
+    pub(crate) fn update_application(&mut self, index: AppKeyIndex, app_key: AppKey) {
+        if let Some(application) = self.applications.iter_mut().find(|x| x.index == index) {
+            application.new = Some(app_key.into());
+        }
     }
 
     /// Forgets an AppKey.

@@ -1,11 +1,12 @@
 //! A Bluetooth Mesh node, from the bearer to the foundation models, as a state machine without I/O.
 //!
 //! The modules are the layers of the Mesh Protocol specification, and each imports only those before it:
-//! keys, bearer, network, lower transport, upper transport, access, foundation, node. [`node::Node`] joins them:
-//! advertisements go in and out, commands and events connect it to its host, and time is an argument.
+//! keys, bearer, provisioning, beacon, network, lower transport, upper transport, heartbeat, access, foundation, node.
+//! [`node::Node`] joins them: advertisements go in and out, commands and events connect it to its host, and time is
+//! an argument. [`provisioning`] makes a device a node, and is on its own.
 //!
-//! Not for: radios and clocks (a driver's), models other than the foundation models (`mesh-models`), keeping
-//! state over a restart, provisioning, friendship and proxy, which do not exist yet.
+//! Not for: radios and clocks (a driver's), models other than the foundation models (`mesh-models`), storing what
+//! must outlast a restart (the node says what that is; its host stores it).
 //!
 //! ```
 //! use clock::Instant;
@@ -69,12 +70,15 @@ extern crate alloc;
 mod discard;
 
 pub mod access;
+pub mod beacon;
 pub mod bearer;
 pub mod foundation;
+pub mod heartbeat;
 pub mod keys;
 pub mod lower_transport;
 pub mod network;
 pub mod node;
+pub mod provisioning;
 pub mod upper_transport;
 
 pub use discard::{Discard, DiscardCounts};

@@ -110,7 +110,7 @@ pub fn secure(
 ) -> Result<Secured, UnknownKey> {
     let (hint, key): (KeyHint, &Key128) = match key {
         MessageKey::App(index) => {
-            let application = keys.application(index).ok_or(UnknownKey)?;
+            let application = keys.sending_application(index).ok_or(UnknownKey)?;
             (KeyHint::Application(application.aid), application.app_key.as_bytes())
         }
         MessageKey::LocalDevice => (KeyHint::Device, keys.device().as_bytes()),
@@ -150,10 +150,13 @@ pub fn open(
         }
         KeyHint::Application(aid) => (keys
             .applications_of(envelope.net_key_index)
-            .filter(|application| application.aid == aid))
-        .find_map(|application| {
-            let key = MessageKey::App(application.index);
-            let octets = application.app_key.as_bytes();
+            .flat_map(|application| {
+                application.receiving().map(move |material| (application.index, material))
+            })
+            .filter(|(_, material)| material.aid == aid))
+        .find_map(|(index, material)| {
+            let key = MessageKey::App(index);
+            let octets = material.app_key.as_bytes();
             if let Address::Virtual(_) = envelope.dst {
                 let with_hash = labels.iter().filter(|label| Address::from(label.hash()) == envelope.dst);
                 return with_hash.into_iter().find_map(|&label| {

@@ -6,7 +6,6 @@ use mesh_crypto::{AppKey, DevKey, LabelUuid, Mic, NetKey};
 use mesh_proto::keys::{Keys, MessageKey};
 use mesh_proto::upper_transport::{Destination, Envelope, open, secure};
 use mesh_wire::address::{Address, UnicastAddress};
-use mesh_wire::foundation::ConfigMessage;
 use mesh_wire::lower_transport::KeyHint;
 use mesh_wire::{IvIndex, KeyIndex, Seq, SeqAuth};
 use serde_json::Value;
@@ -27,42 +26,12 @@ fn keys(message: &Value) -> Keys {
     Keys::new(DevKey::new(dev_key.try_into().unwrap()), KeyIndex::ZERO, net_key)
 }
 
-/// The keys, with the AppKey added in the only way that a node has.
 fn with_app_key(message: &Value) -> Keys {
-    use mesh_proto::access::Elements;
-    use mesh_proto::foundation::ConfigurationServer;
-    use mesh_proto::network::{NetworkLayer, Relay};
-    use mesh_wire::foundation::{CompositionData, Features};
-    use mesh_wire::{CompanyId, Transmit, Ttl};
-
     let mut keys = keys(message);
-    let Some(app_key) = message.get("app_key") else { return keys };
-    let key = AppKey::new(bytes(app_key).try_into().unwrap());
-    let transmit = Transmit::from_octet(0);
-    let mut default_ttl = Ttl::ZERO;
-    let address = UnicastAddress::new(1).unwrap();
-    let mut server = ConfigurationServer {
-        keys: &mut keys,
-        elements: &mut Elements::default(),
-        network: &mut NetworkLayer::new(
-            address,
-            1,
-            IvIndex(0),
-            transmit,
-            Relay { enabled: false, retransmit: transmit },
-        ),
-        default_ttl: &mut default_ttl,
-        composition: &CompositionData {
-            company: CompanyId(0),
-            product: 0,
-            version: 0,
-            replay_list: 0,
-            features: Features(0),
-            elements: Vec::new(),
-        },
-    };
-    let (net_key_index, index) = (KeyIndex::ZERO, KeyIndex::ZERO);
-    server.handle(&ConfigMessage::AppKeyAdd { net_key_index, index, key }, net_key_index).unwrap();
+    if let Some(app_key) = message.get("app_key") {
+        let app_key = AppKey::new(bytes(app_key).try_into().unwrap());
+        keys.add_application(KeyIndex::ZERO, KeyIndex::ZERO, app_key);
+    }
     keys
 }
 

@@ -36,7 +36,7 @@ impl Pcap {
     }
 
     /// Records an advertisement.
-    pub(crate) fn record(&mut self, at: Instant, advertiser: [u8; 6], ad_structure: &[u8]) {
+    pub fn record(&mut self, at: Instant, advertiser: [u8; 6], ad_structure: &[u8]) {
         let frame = frame(advertiser, ad_structure);
         let micros = self.epoch_micros + at.as_micros();
         let length = u32::try_from(frame.len()).unwrap_or(u32::MAX);

@@ -17,7 +17,7 @@ use mesh_proto::upper_transport::Destination;
 use mesh_sim::{MediumConfig, Position, Wall, World};
 use mesh_wire::access::Opcode;
 use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{ConfigMessage, ModelRef};
+use mesh_wire::foundation::{ConfigMessage, FeatureState, ModelRef};
 use mesh_wire::{CompanyId, DecodeError, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 
 const COMPANY: CompanyId = CompanyId(0xffff);
@@ -81,6 +81,8 @@ fn node(address: u16, seed: u64) -> Node {
     );
     let key = AppKey::new([3; 16]);
     let mut configure = |request| node.handle_command(Instant::ORIGIN, Command::Configure(request)).unwrap();
+    // What was measured had no beacons in the air.
+    configure(ConfigMessage::BeaconSet { beacon: FeatureState::Disabled });
     configure(ConfigMessage::AppKeyAdd { net_key_index, index, key });
     for model in [ECHO, ASKER] {
         configure(ConfigMessage::ModelAppBind { index, model: ModelRef { element: address, model } });

@@ -24,6 +24,7 @@ extern crate alloc;
 
 pub mod access;
 pub mod address;
+pub mod beacon;
 pub mod bearer;
 pub mod directed_forwarding;
 pub mod foundation;
@@ -31,6 +32,7 @@ pub mod heartbeat;
 pub mod lower_transport;
 pub mod network;
 mod numbers;
+pub mod provisioning;
 mod reader;
 
 pub use numbers::{

@@ -199,6 +199,10 @@ impl ModelId {
     pub const CONFIGURATION_SERVER: Self = Self::Sig(0x0000);
     /// Configuration Client.
     pub const CONFIGURATION_CLIENT: Self = Self::Sig(0x0001);
+    /// Health Server.
+    pub const HEALTH_SERVER: Self = Self::Sig(0x0002);
+    /// Health Client.
+    pub const HEALTH_CLIENT: Self = Self::Sig(0x0003);
 }
 
 /// Four hexadecimal digits, or eight of which the first four are the company, as databases write it.

@@ -7,7 +7,8 @@ use mesh_crypto::{AppKey, NetKey};
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, GroupAddress, LabelUuid, UnicastAddress};
 use mesh_wire::foundation::{
-    CompositionData, ConfigMessage, FeatureState, ModelRef, Publication, PublishDestination, PublishPeriod,
+    CompositionData, ConfigMessage, FaultStatus, FeatureState, Features, HealthMessage, HeartbeatPublication,
+    HeartbeatSubscription, KeyRefreshTransition, ModelRef, Publication, PublishDestination, PublishPeriod,
     PublishRetransmit, Status, SubscriptionChange,
 };
 use mesh_wire::lower_transport::LowerTransportPdu;
@@ -54,6 +55,15 @@ fn one_of_each() -> Vec<(&'static str, ConfigMessage)> {
     let [delete, virtual_delete] = changes(SubscriptionChange::Delete);
     let [overwrite, virtual_overwrite] = changes(SubscriptionChange::Overwrite);
     let addresses = vec![address, Address::from(0x8123)];
+    let transition = KeyRefreshTransition::RevokeOldKeys;
+    let heartbeat = HeartbeatPublication {
+        destination: address,
+        count_log: 0xff,
+        period_log: 0x11,
+        ttl,
+        features: Features(5),
+        net_key_index,
+    };
     vec![
         ("Config AppKey Add", M::AppKeyAdd { net_key_index, index, key: AppKey::new([1; 16]) }),
         ("Config Composition Data Status", M::CompositionDataStatus { page: 0, data: vec![1, 2, 3] }),
@@ -110,6 +120,56 @@ fn one_of_each() -> Vec<(&'static str, ConfigMessage)> {
         ("Config SIG Model App List", M::ModelAppList { status, model, indexes: indexes.clone() }),
         ("Config Vendor Model App Get", M::ModelAppGet { model: vendor }),
         ("Config Vendor Model App List", M::ModelAppList { status, model: vendor, indexes }),
+        ("Config Beacon Get", M::BeaconGet),
+        ("Config Beacon Set", M::BeaconSet { beacon: FeatureState::Enabled }),
+        ("Config Beacon Status", M::BeaconStatus { beacon: FeatureState::Disabled }),
+        ("Config GATT Proxy Get", M::GattProxyGet),
+        ("Config GATT Proxy Set", M::GattProxySet { proxy: FeatureState::Enabled }),
+        ("Config GATT Proxy Status", M::GattProxyStatus { proxy: FeatureState::NotSupported }),
+        ("Config Friend Get", M::FriendGet),
+        ("Config Friend Set", M::FriendSet { friend: FeatureState::Enabled }),
+        ("Config Friend Status", M::FriendStatus { friend: FeatureState::NotSupported }),
+        ("Config NetKey Update", M::NetKeyUpdate { index, key: NetKey::new([2; 16]) }),
+        ("Config AppKey Update", M::AppKeyUpdate { net_key_index, index, key: AppKey::new([1; 16]) }),
+        ("Config Key Refresh Phase Get", M::KeyRefreshPhaseGet { index }),
+        ("Config Key Refresh Phase Set", M::KeyRefreshPhaseSet { index, transition }),
+        ("Config Key Refresh Phase Status", M::KeyRefreshPhaseStatus { status, index, phase: 2 }),
+        ("Config Node Identity Get", M::NodeIdentityGet { index }),
+        ("Config Node Identity Set", M::NodeIdentitySet { index, identity: FeatureState::Enabled }),
+        (
+            "Config Node Identity Status",
+            M::NodeIdentityStatus { status, index, identity: FeatureState::NotSupported },
+        ),
+        ("Config Low Power Node PollTimeout Get", M::LowPowerNodePollTimeoutGet { address: element }),
+        (
+            "Config Low Power Node PollTimeout Status",
+            M::LowPowerNodePollTimeoutStatus { address: element, poll_timeout: 0x34_bbff },
+        ),
+        ("Config Heartbeat Publication Get", M::HeartbeatPublicationGet),
+        ("Config Heartbeat Publication Set", M::HeartbeatPublicationSet { publication: heartbeat }),
+        (
+            "Config Heartbeat Publication Status",
+            M::HeartbeatPublicationStatus { status, publication: heartbeat },
+        ),
+        ("Config Heartbeat Subscription Get", M::HeartbeatSubscriptionGet),
+        (
+            "Config Heartbeat Subscription Set",
+            M::HeartbeatSubscriptionSet { source: element.into(), destination: address, period_log: 0x11 },
+        ),
+        (
+            "Config Heartbeat Subscription Status",
+            M::HeartbeatSubscriptionStatus {
+                status,
+                subscription: HeartbeatSubscription {
+                    source: element.into(),
+                    destination: address,
+                    period_log: 3,
+                    count_log: 0xff,
+                    min_hops: 1,
+                    max_hops: 0x7f,
+                },
+            },
+        ),
     ]
 }
 
@@ -143,6 +203,46 @@ fn every_message_survives_encoding_and_no_shorter_or_longer_one_is_taken_for_it(
             }
         }
     }
+}
+
+#[test]
+fn health_messages_have_their_opcodes_and_survive_encoding() {
+    use HealthMessage as M;
+    let company = CompanyId(0x05f1);
+    let status = || FaultStatus { test_id: 3, company, faults: vec![1, 0x32] };
+    let of_each = [
+        ("Health Current Status", M::CurrentStatus(status())),
+        ("Health Fault Status", M::FaultStatus(FaultStatus { faults: vec![], ..status() })),
+        ("Health Fault Get", M::FaultGet { company }),
+        ("Health Fault Clear", M::FaultClear { company, acknowledged: true }),
+        ("Health Fault Clear Unacknowledged", M::FaultClear { company, acknowledged: false }),
+        ("Health Fault Test", M::FaultTest { test_id: 9, company, acknowledged: true }),
+        ("Health Fault Test Unacknowledged", M::FaultTest { test_id: 9, company, acknowledged: false }),
+        ("Health Period Get", M::PeriodGet),
+        ("Health Period Set", M::PeriodSet { fast_period_divisor: 15, acknowledged: true }),
+        ("Health Period Set Unacknowledged", M::PeriodSet { fast_period_divisor: 1, acknowledged: false }),
+        ("Health Period Status", M::PeriodStatus { fast_period_divisor: 2 }),
+        ("Health Attention Get", M::AttentionGet),
+        ("Health Attention Set", M::AttentionSet { attention_s: 5, acknowledged: true }),
+        ("Health Attention Set Unacknowledged", M::AttentionSet { attention_s: 0, acknowledged: false }),
+        ("Health Attention Status", M::AttentionStatus { attention_s: 255 }),
+    ];
+    let models = testdata("models.json");
+    let assigned: BTreeMap<&str, &str> = (models["models"].as_array().unwrap().iter())
+        .filter(|model| model["name"] == "Health Server")
+        .flat_map(|model| model["messages"].as_array().unwrap())
+        .map(|message| (message["name"].as_str().unwrap(), message["opcode"].as_str().unwrap()))
+        .collect();
+    assert_eq!(assigned.len(), of_each.len());
+    for (name, message) in of_each {
+        let wanted = u16::from_str_radix(&assigned[name][2..], 16).unwrap();
+        assert_eq!(message.opcode(), u8::try_from(wanted).map_or(Opcode::Two(wanted), Opcode::One), "{name}");
+        let payload = message.encode();
+        let (opcode, parameters) = Opcode::decode(&payload).unwrap();
+        assert_eq!(HealthMessage::decode(opcode, parameters), Ok(message), "{name}");
+        assert!(HealthMessage::decode(opcode, &[parameters, &[0; 400]].concat()).is_err() || payload[0] < 6);
+    }
+    assert!(HealthMessage::decode(Opcode::Two(0x8035), &[16]).is_err(), "a divisor has 4 bits");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 pub(crate) mod capture;
 mod demo;
 pub(crate) mod home;
+mod mesh;
 mod mosquitto;
 mod mqtt;
 mod peers;
@@ -25,12 +26,21 @@ pub(crate) enum Suite {
     Demo,
     /// The gateway in front of mosquitto
     Gateway,
+    /// BlueZ's bluetooth-meshd and a node of ours, each as the provisioner of the other
+    Mesh,
 }
 
 /// Runs one suite, or all.
 pub(crate) fn run(root: &Path, suite: Option<Suite>, install: bool) -> anyhow::Result<()> {
-    let peers = peers(root, install)?;
     let is_wanted = |one| suite.is_none_or(|suite| suite == one);
+    if is_wanted(Suite::Mesh) {
+        build_trellis(root)?;
+        mesh::run(root, &peers::MeshPeers::get(root, install || is_ci())?)?;
+    }
+    if suite == Some(Suite::Mesh) {
+        return Ok(());
+    }
+    let peers = peers(root, install)?;
     if is_wanted(Suite::Mqtt) {
         mqtt::run(root, &peers)?;
     }
@@ -45,8 +55,11 @@ pub(crate) fn run(root: &Path, suite: Option<Suite>, install: bool) -> anyhow::R
 
 /// The peers, and the program that they are run against.
 pub(crate) fn peers(root: &Path, install: bool) -> anyhow::Result<Peers> {
-    let install = install || std::env::var("CI").is_ok_and(|ci| ci == "true");
-    let peers = Peers::get(root, install)?;
+    let peers = Peers::get(root, install || is_ci())?;
     build_trellis(root)?;
     Ok(peers)
+}
+
+fn is_ci() -> bool {
+    std::env::var("CI").is_ok_and(|ci| ci == "true")
 }

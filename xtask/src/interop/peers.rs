@@ -18,6 +18,47 @@ const DEBIAN: [(&str, &str); 6] = [
     ("npm", "npm"),
 ];
 
+/// The same for the mesh; meshd is not on the path.
+const MESH_DEBIAN: [(&str, &str); 5] = [
+    ("/usr/libexec/bluetooth/bluetooth-meshd", "bluez-meshd"),
+    ("dbus-daemon", "dbus-daemon"),
+    ("tshark", "tshark"),
+    ("cc", "gcc"),
+    ("python3", "python3-venv"),
+];
+
+/// Where the peers of the mesh are.
+#[derive(Debug)]
+pub(crate) struct MeshPeers {
+    /// The Python that has dbus-next.
+    pub(crate) python: PathBuf,
+}
+
+impl MeshPeers {
+    /// Finds the peers; installs those that are missing, if it may.
+    pub(crate) fn get(root: &Path, install: bool) -> anyhow::Result<Self> {
+        let folder = root.join("target/interop");
+        fs::create_dir_all(&folder)?;
+        debian(&MESH_DEBIAN, install)?;
+        let python = folder.join("mesh-venv/bin/python");
+        let mut import = Command::new(&python);
+        import.args(["-c", "import dbus_next, cryptography"]);
+        if python.exists() && check(&mut import).is_ok() {
+            return Ok(Self { python });
+        }
+        if !install {
+            bail!("dbus-next and cryptography are not in target/interop/mesh-venv; say --install");
+        }
+        check(Command::new("python3").args(["-m", "venv"]).arg(folder.join("mesh-venv")))?;
+        check(
+            Command::new(&python)
+                .args(["-m", "pip", "install", "--quiet"])
+                .args(["dbus-next==0.2.3", "cryptography>=42"]),
+        )?;
+        Ok(Self { python })
+    }
+}
+
 /// Where peers are.
 #[derive(Debug)]
 pub(crate) struct Peers {
@@ -30,21 +71,28 @@ pub(crate) struct Peers {
 impl Peers {
     /// Finds the peers; installs those that are missing, if it may.
     pub(crate) fn get(root: &Path, install: bool) -> anyhow::Result<Self> {
-        let missing: Vec<&str> =
-            DEBIAN.iter().filter(|(program, _)| !is_there(program)).map(|(_, package)| *package).collect();
-        if !missing.is_empty() {
-            if !install {
-                bail!("missing: {}; install these Debian packages, or say --install", missing.join(", "));
-            }
-            apt(&["update", "-qq"])?;
-            let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
-            arguments.extend(missing);
-            apt(&arguments)?;
-        }
+        debian(&DEBIAN, install)?;
         let folder = root.join("target/interop");
         fs::create_dir_all(&folder)?;
         Ok(Self { python: python(root, &folder, install)?, node: node(root, &folder, install)? })
     }
+}
+
+/// Finds programs, and installs the packages of those that are missing, if it may.
+fn debian(programs: &[(&str, &str)], install: bool) -> anyhow::Result<()> {
+    let is_missing = |program: &str| !is_there(program) && !Path::new(program).is_file();
+    let missing: Vec<&str> =
+        programs.iter().filter(|(program, _)| is_missing(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    if !install {
+        bail!("missing: {}; install these Debian packages, or say --install", missing.join(", "));
+    }
+    apt(&["update", "-qq"])?;
+    let mut arguments = vec!["install", "-y", "-qq", "--no-install-recommends"];
+    arguments.extend(missing);
+    apt(&arguments)
 }
 
 fn apt(arguments: &[&str]) -> anyhow::Result<()> {

@@ -27,6 +27,7 @@ use mesh_proto::foundation::Product;
 use mesh_proto::network::Relay;
 use mesh_proto::node::{Command, Node, NodeConfig, Provisioned};
 use mesh_wire::address::UnicastAddress;
+use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{ConfigMessage, ModelRef, Publication, PublishDestination, PublishPeriod};
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use serde_json::Value;
@@ -83,7 +84,7 @@ pub struct Bus {
     pub published: Vec<(String, String)>,
     /// What a broker would have retained.
     pub retained: BTreeMap<String, String>,
-    /// PDUs that the gateway has sent, and when.
+    /// Network PDUs that the gateway has sent, and when.
     pub sent: Vec<Instant>,
 }
 
@@ -354,7 +355,7 @@ impl Bus {
                 continue;
             }
             if let Some(sent) = self.gateway.poll_transmit() {
-                self.sent.push(self.now);
+                self.sent.extend((sent.ad_type == AdType::MeshMessage).then_some(self.now));
                 self.air.push((arrival, None, sent));
             } else if let Some(publication) = self.gateway.poll_publish() {
                 let payload = String::from_utf8(publication.payload.clone()).unwrap();

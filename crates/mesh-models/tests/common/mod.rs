@@ -27,6 +27,7 @@ use mesh_proto::node::{
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{ConfigMessage, ModelRef};
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 
@@ -194,7 +195,7 @@ impl Medium {
                 self.events.extend(std::iter::from_fn(|| node.poll_event()).map(|event| (index, event)));
             }
             let Some((from, transmission)) = sent else { return };
-            self.transmissions += 1;
+            self.transmissions += usize::from(transmission.ad_type == AdType::MeshMessage);
             for (to, node) in self.nodes.iter_mut().enumerate() {
                 if from != to && (self.hears)(from, to) {
                     let received =

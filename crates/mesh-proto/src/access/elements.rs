@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use mesh_crypto::LabelUuid;
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
-use mesh_wire::foundation::Publication;
+use mesh_wire::foundation::{Features, Publication};
 use mesh_wire::{AppKeyIndex, ModelId};
 
 use super::{Access, Place, Server, ServerEntry};
@@ -199,21 +199,17 @@ impl Elements {
 }
 
 impl Reach {
-    /// What a message to `destination` reaches, on a node where `own_element` finds elements and the relay
-    /// feature is on or off. `None`: nothing.
+    /// What a message to `destination` reaches, on a node where `own_element` finds elements and these features are
+    /// in use. `None`: nothing.
     pub fn of(
         destination: Destination,
         own_element: impl Fn(UnicastAddress) -> Option<u8>,
-        relay_enabled: bool,
+        features: Features,
     ) -> Option<Self> {
         match destination {
             Destination::Address(Address::Unicast(address)) => own_element(address).map(Self::Element),
-            // Fixed groups reach the primary element of the nodes with the feature (MshPRT §3.4.2.4). Those
-            // that are not listed here have features that this stack does not have yet.
-            Destination::Address(Address::Group(GroupAddress::ALL_NODES)) => Some(Self::Primary),
-            Destination::Address(Address::Group(GroupAddress::ALL_RELAYS)) if relay_enabled => {
-                Some(Self::Primary)
-            }
+            // Fixed groups reach the primary element of the nodes with the feature (MshPRT §3.4.2.4).
+            Destination::Address(Address::Group(group)) if is_member(group, features) => Some(Self::Primary),
             Destination::Address(Address::Unassigned | Address::Virtual(_)) => None,
             subscribed => Some(Self::Subscribers(subscribed)),
         }
@@ -226,5 +222,16 @@ impl Reach {
             Self::Subscribers(destination) => model.subscriptions.contains(&destination),
             Self::Primary => element == 0,
         }
+    }
+}
+
+/// Whether a node with these features in use belongs to a fixed group.
+fn is_member(group: GroupAddress, features: Features) -> bool {
+    match group {
+        GroupAddress::ALL_NODES => true,
+        GroupAddress::ALL_RELAYS => features.contains(Features::RELAY),
+        GroupAddress::ALL_FRIENDS => features.contains(Features::FRIEND),
+        GroupAddress::ALL_PROXIES => features.contains(Features::PROXY),
+        _ => false,
     }
 }

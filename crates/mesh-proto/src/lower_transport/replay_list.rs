@@ -1,7 +1,8 @@
 use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
-use mesh_wire::SeqAuth;
 use mesh_wire::address::UnicastAddress;
+use mesh_wire::{IvIndex, SeqAuth};
 
 use crate::discard::Discard;
 
@@ -31,6 +32,20 @@ impl ReplayList {
     /// The sources of which something is noted.
     pub fn sources(&self) -> impl Iterator<Item = UnicastAddress> {
         self.newest.keys().copied()
+    }
+
+    /// Forgets the sources whose newest PDU is of an IV Index that is not accepted any more, to make room for others;
+    /// returns them.
+    pub fn forget_before(&mut self, iv_index: IvIndex) -> Vec<UnicastAddress> {
+        let old: Vec<UnicastAddress> = (self.newest.iter())
+            .filter(|(_, newest)| newest.iv_index.0.saturating_add(1) < iv_index.0)
+            .map(|(&src, _)| src)
+            .collect();
+        for src in &old {
+            self.newest.remove(src);
+            self.whole.remove(src);
+        }
+        old
     }
 
     /// Notes what was noted before a restart.
@@ -76,7 +91,7 @@ impl ReplayList {
 
 #[cfg(test)]
 mod tests {
-    use mesh_wire::{IvIndex, Seq};
+    use mesh_wire::Seq;
 
     use super::*;
 
@@ -96,6 +111,16 @@ mod tests {
         assert_eq!(list.check(src, at(6, 0)), Ok(()));
         list.note(src, at(5, 9));
         assert_eq!(list.check(src, at(5, 10)), Err(Discard::Replayed));
+    }
+
+    #[test]
+    fn what_the_iv_index_keeps_out_needs_no_entry() {
+        let mut list = ReplayList::new(2);
+        let [one, two] = [1, 2].map(|address| UnicastAddress::new(address).unwrap());
+        list.note(one, at(5, 9));
+        list.note(two, at(6, 9));
+        assert_eq!(list.forget_before(IvIndex(7)), [one]);
+        assert_eq!(list.check(two, at(6, 9)), Err(Discard::Replayed));
     }
 
     #[test]

@@ -100,6 +100,18 @@ impl Segmenter {
         self.transfers.contains_key(&dst)
     }
 
+    /// Whether any message is under way.
+    pub fn is_sending(&self) -> bool {
+        !self.transfers.is_empty()
+    }
+
+    /// Gives every message up: the IV Index that secured them is no longer sent with.
+    pub fn cancel_all(&mut self) {
+        while let Some(&dst) = self.transfers.keys().next() {
+            self.finish(dst, Err(SegmentedError::Overtaken));
+        }
+    }
+
     /// Begins to send `message`. The caller has asked [`Segmenter::is_busy`] before.
     pub fn send(&mut self, now: Instant, message: SegmentedMessage) {
         let segments = message.upper.len().div_ceil(message.kind.segment_size()).clamp(1, 32);

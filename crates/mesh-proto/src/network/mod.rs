@@ -1,6 +1,7 @@
 //! The network layer (MshPRT §3.4): secures and opens network PDUs, relays, and gives out sequence numbers.
 
 mod cache;
+mod iv_update;
 
 use core::time::Duration;
 
@@ -12,8 +13,12 @@ use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Seq, SeqAuth, Transmit, Ttl};
 
 use crate::bearer::Transmission;
 use crate::discard::Discard;
-use crate::keys::{Keys, Subnet};
+use crate::keys::{Keys, NetMaterial};
 use cache::MessageCache;
+
+pub use iv_update::{
+    IvChange, IvUpdate, IvUpdateError, MAX_IN_PROGRESS, MIN_BETWEEN_RECOVERIES, MIN_IN_STATE, StoredIvUpdate,
+};
 
 /// Longest wait of a relay before it sends, so that neighbours that heard the same PDU do not all send at
 /// once (MshPRT §3.4.6.3 asks for "a small random delay").
@@ -25,7 +30,7 @@ pub struct NetworkLayer {
     /// The address of the primary element.
     address: UnicastAddress,
     element_count: u8,
-    iv_index: IvIndex,
+    pub(crate) iv: IvUpdate,
     next_seq: Option<Seq>,
     cache: MessageCache,
     /// Network Transmit: how what this node sends is repeated.
@@ -96,7 +101,7 @@ impl NetworkLayer {
         Self {
             address,
             element_count,
-            iv_index,
+            iv: IvUpdate::new(iv_index, false),
             next_seq: Some(Seq::ZERO),
             cache: MessageCache::default(),
             network_transmit,
@@ -106,7 +111,12 @@ impl NetworkLayer {
 
     /// The IV Index with which this node secures.
     pub fn iv_index(&self) -> IvIndex {
-        self.iv_index
+        self.iv.sending()
+    }
+
+    /// The IV Index of the network, and how far an update of it is.
+    pub fn iv_update(&self) -> &IvUpdate {
+        &self.iv
     }
 
     /// The sequence number that is next, if one is left.
@@ -114,10 +124,20 @@ impl NetworkLayer {
         self.next_seq
     }
 
-    /// Goes on where this node stopped: with sequence numbers that it cannot have used.
+    /// Goes on where this node stopped: with sequence numbers that it cannot have used. Those of an IV Index before
+    /// the one that it now sends with are of no account.
     pub(crate) fn continue_from(&mut self, iv_index: IvIndex, seq: Seq) {
-        self.iv_index = iv_index;
-        self.next_seq = Some(seq);
+        if iv_index > self.iv.sending() {
+            self.iv = IvUpdate::new(iv_index, false);
+        }
+        if iv_index == self.iv.sending() {
+            self.next_seq = Some(seq);
+        }
+    }
+
+    /// Begins anew with sequence numbers, under an IV Index that this node has not sent with before.
+    pub(crate) fn reset_seq(&mut self) {
+        self.next_seq = Some(Seq::ZERO);
     }
 
     /// The element that `address` is, if it is one of this node's.
@@ -138,11 +158,14 @@ impl NetworkLayer {
     /// header alone, before the cost of decrypting it.
     pub fn receive(&mut self, keys: &Keys, octets: &[u8]) -> Result<Arrived, Discard> {
         let (ivi, nid) = ivi_nid(octets).ok_or(Discard::NetworkPdu)?;
-        let iv_index = self.iv_index.of_received(ivi).ok_or(Discard::NetworkKey)?;
+        let iv_index = self.iv.receiving(ivi).ok_or(Discard::NetworkKey)?;
         let mut discard = Discard::NetworkKey;
         // Several keys may share a NID: each that does is tried.
-        for subnet in keys.subnets().iter().filter(|subnet| subnet.flooding.nid() == nid) {
-            match self.open(subnet, octets, iv_index) {
+        let candidates = (keys.subnets().iter())
+            .flat_map(|subnet| subnet.receiving().map(move |material| (subnet.index, material)))
+            .filter(|(_, material)| material.flooding.nid() == nid);
+        for (index, material) in candidates {
+            match self.open(index, material, octets, iv_index) {
                 Ok(arrived) => return Ok(arrived),
                 Err(Discard::NetworkKey) => {}
                 Err(other) => discard = other,
@@ -151,23 +174,29 @@ impl NetworkLayer {
         Err(discard)
     }
 
-    fn open(&mut self, subnet: &Subnet, octets: &[u8], iv_index: IvIndex) -> Result<Arrived, Discard> {
+    fn open(
+        &mut self,
+        net_key_index: NetKeyIndex,
+        material: &NetMaterial,
+        octets: &[u8],
+        iv_index: IvIndex,
+    ) -> Result<Arrived, Discard> {
         let wrong = |error| match error {
             // A header that makes no sense was hidden with another key.
             DecodeError::Mic | DecodeError::Prohibited("SRC") => Discard::NetworkKey,
             _ => Discard::NetworkPdu,
         };
-        let header = Header::deobfuscate(octets, &subnet.flooding, iv_index).map_err(wrong)?;
+        let header = Header::deobfuscate(octets, &material.flooding, iv_index).map_err(wrong)?;
         let entry = (iv_index, header.src, header.seq);
         if self.cache.contains(&entry) {
             return Err(Discard::Cached);
         }
-        let pdu = header.decrypt(octets, &subnet.flooding, iv_index).map_err(wrong)?;
+        let pdu = header.decrypt(octets, &material.flooding, iv_index).map_err(wrong)?;
         if self.own_element(pdu.src).is_some() {
             return Err(Discard::OwnSource);
         }
         self.cache.insert(entry);
-        Ok(Arrived { pdu, net_key_index: subnet.index, iv_index })
+        Ok(Arrived { pdu, net_key_index, iv_index })
     }
 
     /// What this node relays of a PDU that arrived (MshPRT §3.4.6.3): the same with a TTL of one less, unless
@@ -178,9 +207,9 @@ impl NetworkLayer {
             return None;
         }
         let pdu = NetworkPdu { ttl: arrived.pdu.ttl.relayed()?, ..arrived.pdu.clone() };
-        let subnet = keys.subnet(arrived.net_key_index)?;
+        let material = keys.subnet(arrived.net_key_index)?.sending();
         let retransmit = self.relay.retransmit;
-        Some(transmission(&pdu, subnet, arrived.iv_index, retransmit, delay))
+        Some(transmission(&pdu, material, arrived.iv_index, retransmit, delay))
     }
 
     /// Secures what the layers above send (MshPRT §3.4.6.2).
@@ -210,20 +239,20 @@ impl NetworkLayer {
             dst: outgoing.dst,
             transport_pdu: outgoing.pdu.encode(),
         };
-        Ok(Some(transmission(&pdu, subnet, self.iv_index, self.network_transmit, Duration::ZERO)))
+        Ok(Some(transmission(&pdu, subnet.sending(), self.iv_index(), self.network_transmit, Duration::ZERO)))
     }
 }
 
 fn transmission(
     pdu: &NetworkPdu,
-    subnet: &Subnet,
+    material: &NetMaterial,
     iv_index: IvIndex,
     transmit: Transmit,
     delay: Duration,
 ) -> Transmission {
     Transmission {
         ad_type: AdType::MeshMessage,
-        data: pdu.secure(&subnet.flooding, iv_index),
+        data: pdu.secure(&material.flooding, iv_index),
         count: transmit.transmissions(),
         interval: transmit.interval(),
         delay,

@@ -1,5 +1,6 @@
 //! A node (MshPRT §2.3.4): all layers joined, from what a bearer receives to what a model does.
 
+mod network_state;
 mod publish;
 mod receive;
 mod records;
@@ -19,14 +20,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
 use crate::access::{Access, Context, Element, Elements, ReceivedMessage, Server};
+use crate::beacon::Beacons;
 use crate::bearer::{Received, Transmission};
 use crate::discard::{Discard, DiscardCounts};
-use crate::foundation::{ConfigurationServer, Product, describe};
-use crate::keys::{Keys, MessageKey};
+use crate::foundation::{ConfigurationServer, FeatureStates, Product, describe};
+use crate::heartbeat::Heartbeats;
+use crate::keys::{KeyRefreshPhase, Keys, MessageKey};
 use crate::lower_transport::{
     MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
 };
-use crate::network::{NetworkLayer, Relay};
+use crate::network::{IvUpdateError, NetworkLayer, Relay};
 use crate::upper_transport::Destination;
 
 pub use records::{Record, RecordKey, RestoreError};
@@ -109,8 +112,21 @@ pub enum Command {
         /// Its device key.
         key: DevKey,
     },
+    /// Begins or ends an IV Update, or makes its tests possible.
+    IvUpdate(IvUpdateCommand),
     /// Has the node's own Configuration Server carry out a request, as if a Configuration Client had sent it.
     Configure(ConfigMessage),
+}
+
+/// What is done to the IV Index of the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IvUpdateCommand {
+    /// Begins an update, which other nodes follow.
+    Start,
+    /// Ends it, after 96 hours.
+    Finish,
+    /// Has the 96 hours not hold, for tests with other devices, or hold again.
+    TestMode(bool),
 }
 
 /// What came of a [`Command`].
@@ -151,6 +167,9 @@ pub enum CommandError {
     /// A Configuration Server does not get such messages.
     #[error("a Configuration Server does not get such messages")]
     NotARequest,
+    /// The IV Index cannot be changed so, or not now.
+    #[error(transparent)]
+    IvUpdate(IvUpdateError),
     /// The node has left the network.
     #[error("this node was reset and belongs to no network")]
     Reset,
@@ -173,6 +192,29 @@ pub enum Event {
         id: MessageId,
         /// How.
         result: Result<(), SendError>,
+    },
+    /// The IV Index of the network changed, or the state of its update.
+    IvIndex {
+        /// The IV Index.
+        index: IvIndex,
+        /// Whether an update is in progress.
+        is_in_progress: bool,
+    },
+    /// The refresh of a NetKey made a step, by a beacon or by a Configuration Client.
+    KeyRefresh {
+        /// The index of the NetKey.
+        net_key_index: NetKeyIndex,
+        /// The phase that was reached.
+        phase: KeyRefreshPhase,
+    },
+    /// A Heartbeat arrived.
+    Heartbeat {
+        /// Whose.
+        source: UnicastAddress,
+        /// How many hops it made.
+        hops: u8,
+        /// The features that are in use there.
+        features: Features,
     },
     /// A Configuration Client has taken the node out of the network; it must be provisioned anew.
     Reset,
@@ -204,6 +246,8 @@ enum Timer {
     PublishPeriod(u8, ModelId),
     /// Repeat the last publication of a model.
     PublishRetransmit(u8, ModelId),
+    /// Store what counts in hours.
+    Hour,
 }
 
 /// A node of a mesh network, without its bearers.
@@ -218,13 +262,19 @@ pub struct Node {
     segmenter: Segmenter,
     reassembler: Reassembler,
     elements: Elements,
+    beacons: Beacons,
+    heartbeats: Heartbeats,
+    features: FeatureStates,
     publications: publish::Publications,
     timers: Timers<Timer>,
     waiting: send::Waiting,
     rng: ChaCha8Rng,
+    /// When beacons are sent is drawn from a stream of its own: they change nothing about when messages are.
+    beacon_rng: ChaCha8Rng,
     discards: DiscardCounts,
     transmit: VecDeque<Transmission>,
     events: VecDeque<Event>,
+    is_started: bool,
     is_reset: bool,
     /// What the host has to store; `None`: it stores nothing.
     records: Option<records::Records>,
@@ -251,6 +301,10 @@ impl Node {
             elements: describe(&elements),
         };
         let element_count = u8::try_from(elements.len()).unwrap_or(u8::MAX);
+        let mut beacons = Beacons::default();
+        beacons.set_enabled(true);
+        let mut beacon_rng = ChaCha8Rng::from_seed(config.seed);
+        beacon_rng.set_stream(1);
         Self {
             address,
             composition,
@@ -267,13 +321,18 @@ impl Node {
             segmenter: Segmenter::new(SarTransmitter::default()),
             reassembler: Reassembler::new(SarReceiver::default()),
             elements,
+            beacons,
+            heartbeats: Heartbeats::default(),
+            features: FeatureStates { supported: Features::RELAY, ..FeatureStates::default() },
             publications: publish::Publications::default(),
             timers: Timers::new(),
             waiting: send::Waiting::default(),
             rng: ChaCha8Rng::from_seed(config.seed),
+            beacon_rng,
             discards: DiscardCounts::default(),
             transmit: VecDeque::new(),
             events: VecDeque::new(),
+            is_started: false,
             is_reset: false,
             records: None,
         }
@@ -351,6 +410,7 @@ impl Node {
         if self.is_reset {
             return;
         }
+        self.start(now);
         if let Err(discard) = self.receive(now, received) {
             self.discards.count(discard);
         }
@@ -365,7 +425,9 @@ impl Node {
         if self.is_reset {
             return Err(CommandError::Reset);
         }
+        self.start(now);
         let answer = match command {
+            Command::IvUpdate(command) => self.command_iv_update(now, command).map(|()| Answer::Done),
             Command::Send(message) => self.send(now, message).map(Answer::Sending),
             Command::Publish { element, model, payload } => {
                 self.publish_for_host(now, element, model, payload).map(|()| Answer::Done)
@@ -392,13 +454,19 @@ impl Node {
         if self.is_reset {
             return;
         }
+        self.start(now);
         self.reassembler.handle_timeout(now);
         self.segmenter.handle_timeout(now);
+        self.handle_network_timeouts(now);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Waiting(number) => self.send_waiting(now, number),
                 Timer::PublishPeriod(element, model) => self.publish_periodically(now, element, model),
                 Timer::PublishRetransmit(element, model) => self.repeat_publication(now, element, model),
+                Timer::Hour => {
+                    self.record_iv_update(now);
+                    self.watch_hours(now);
+                }
             }
         }
         self.handle_server_timeouts(now);
@@ -410,8 +478,19 @@ impl Node {
         if self.is_reset {
             return None;
         }
+        if !self.is_started && self.beacons.is_enabled() {
+            // Beacons begin when the node is first told the time.
+            return Some(Instant::ORIGIN);
+        }
         let servers = self.elements.servers().iter().filter_map(|entry| entry.server.poll_timeout());
-        let layers = [self.timers.next(), self.segmenter.poll_timeout(), self.reassembler.poll_timeout()];
+        let layers = [
+            self.timers.next(),
+            self.segmenter.poll_timeout(),
+            self.reassembler.poll_timeout(),
+            self.network.iv.poll_timeout(),
+            self.beacons.poll_timeout(),
+            self.heartbeats.poll_timeout(),
+        ];
         layers.into_iter().flatten().chain(servers).min()
     }
 
@@ -439,7 +518,17 @@ impl Node {
         request: &ConfigMessage,
         via: NetKeyIndex,
     ) -> Option<ConfigMessage> {
+        let features = self.features();
+        let phases = |node: &Self| -> Vec<_> {
+            node.keys.subnets().iter().map(|subnet| (subnet.index, subnet.phase)).collect()
+        };
+        let phases_before = phases(self);
         let mut server = ConfigurationServer {
+            now,
+            address: self.address,
+            beacons: &mut self.beacons,
+            heartbeats: &mut self.heartbeats,
+            features: &mut self.features,
             keys: &mut self.keys,
             elements: &mut self.elements,
             network: &mut self.network,
@@ -450,17 +539,31 @@ impl Node {
         if let ConfigMessage::ModelPublicationStatus { status: Status::Success, .. } = answer {
             self.restart_publications(now, request);
         }
+        for (index, phase) in phases(self) {
+            let has_changed = phases_before.iter().any(|&(known, before)| known == index && before != phase);
+            if self.is_started && has_changed {
+                self.tell_key_refresh(now, index);
+            }
+        }
+        self.tell_features(features);
+        if self.is_started {
+            self.join_beacons(now);
+        }
         self.record_configuration();
         Some(answer)
     }
 
     /// A duration from `min` to `max`, in steps of a millisecond.
     fn random_ms(&mut self, min: u32, max: u32) -> Duration {
-        // The remainder's bias over a span of 480 is below one in eight million.
-        Duration::from_millis(u64::from(min + self.rng.next_u32() % (max - min + 1)))
+        random_ms(&mut self.rng, min, max)
     }
 
     fn discard(&mut self, discard: Discard) {
         self.discards.count(discard);
     }
+}
+
+fn random_ms(rng: &mut ChaCha8Rng, min: u32, max: u32) -> Duration {
+    // The remainder's bias over a span of 10,000 is below one in 400,000.
+    Duration::from_millis(u64::from(min + rng.next_u32() % (max - min + 1)))
 }

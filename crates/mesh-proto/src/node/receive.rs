@@ -11,7 +11,7 @@ use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::ConfigMessage;
 use mesh_wire::lower_transport::{KeyHint, LowerTransportPdu, Segment, SegmentedKind};
-use mesh_wire::{DecodeError, ModelId, NetKeyIndex, SeqAuth, Ttl};
+use mesh_wire::{DecodeError, ModelId, NetKeyIndex, SeqAuth, Ttl, heartbeat};
 
 use super::{Event, Node, OutgoingMessage};
 use crate::access::{Access, Context, ModelEntry, Place, Reach, ReceivedMessage, ServerEntry};
@@ -35,15 +35,17 @@ struct Delivery {
 
 impl Node {
     pub(super) fn receive(&mut self, now: Instant, received: &Received<'_>) -> Result<(), Discard> {
-        if received.ad_type != AdType::MeshMessage {
-            return Err(Discard::AdType);
+        match received.ad_type {
+            AdType::MeshMessage => {}
+            AdType::MeshBeacon => return self.receive_beacon(now, received.data),
+            AdType::PbAdv => return Err(Discard::AdType),
         }
         let arrived = self.network.receive(&self.keys, received.data)?;
         let delay = self.random_ms(0, u32::try_from(RELAY_DELAY_MAX.as_millis()).unwrap_or(0));
         if let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
             self.transmit.push_back(relayed);
         }
-        if !self.is_for_this_node(arrived.pdu.dst) {
+        if !self.is_for_this_node(arrived.pdu.dst) && !self.counts_heartbeats_to(now, arrived.pdu.dst) {
             return Err(Discard::NotForThisNode);
         }
         self.replay_list.check(arrived.pdu.src, arrived.seq_auth())?;
@@ -68,7 +70,15 @@ impl Node {
                 self.record_replay(arrived.pdu.src);
                 Ok(())
             }
-            LowerTransportPdu::UnsegmentedControl(..) => Err(Discard::ControlOpcode),
+            LowerTransportPdu::UnsegmentedControl(opcode, parameters) => {
+                match opcode {
+                    heartbeat::OPCODE => self.receive_heartbeat(now, &arrived, &parameters)?,
+                    _ => return Err(Discard::ControlOpcode),
+                }
+                self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
+                self.record_replay(arrived.pdu.src);
+                Ok(())
+            }
         }
     }
 
@@ -85,7 +95,7 @@ impl Node {
     }
 
     fn reach(&self, destination: Destination) -> Option<Reach> {
-        Reach::of(destination, |address| self.network.own_element(address), self.network.relay.enabled)
+        Reach::of(destination, |address| self.network.own_element(address), self.features())
     }
 
     fn receive_segment(

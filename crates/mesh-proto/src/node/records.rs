@@ -9,11 +9,15 @@ use alloc::vec::Vec;
 
 use clock::Instant;
 use mesh_wire::access::Opcode;
-use mesh_wire::address::UnicastAddress;
-use mesh_wire::foundation::{ConfigMessage, FeatureState, ModelRef, SubscriptionChange};
+use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::foundation::{
+    ConfigMessage, FeatureState, KeyRefreshTransition, ModelRef, SubscriptionChange,
+};
 use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Reader, Seq, SeqAuth};
 
 use super::Node;
+use crate::keys::KeyRefreshPhase;
+use crate::network::{IvUpdate, StoredIvUpdate};
 use crate::upper_transport::Destination;
 
 /// Sequence numbers that are reserved at a time. A restart wastes what is left of them: at most 1 in 30,000 of
@@ -30,6 +34,10 @@ pub enum RecordKey {
     Replay(UnicastAddress),
     /// The Configuration Server's states, as the messages that bring them about: each `length:16` and the message.
     Configuration,
+    /// `IV Index:32 state:8 hours:16 hours since recovery:16`, big-endian: the IV Index of the network, whether an
+    /// update is in progress (bit 0) and was begun by this node (bit 1), for how long, and when it was recovered last;
+    /// 0xFFFF hours: long ago.
+    IvUpdate,
     /// The states of the server on this element, in its own form; several servers in the order of their elements.
     Server(u8),
 }
@@ -50,7 +58,7 @@ pub(super) struct Records {
     /// Whether some were handed out that are not stored yet.
     is_storing: bool,
     /// Sequence numbers below this one are reserved.
-    reserved: Option<Seq>,
+    reserved: Option<SeqAuth>,
     configuration: Vec<u8>,
 }
 
@@ -74,6 +82,7 @@ impl RecordKey {
             Self::Replay(source) => (2, source.into()),
             Self::Configuration => (3, 0),
             Self::Server(number) => (4, u16::from(number)),
+            Self::IvUpdate => (5, 0),
         };
         let [high, low] = number.to_be_bytes();
         [kind, high, low]
@@ -87,6 +96,7 @@ impl RecordKey {
             (2, _, _) => UnicastAddress::new(u16::from_be_bytes([high, low])).map(Self::Replay),
             (3, 0, 0) => Some(Self::Configuration),
             (4, 0, number) => Some(Self::Server(number)),
+            (5, 0, 0) => Some(Self::IvUpdate),
             _ => None,
         }
     }
@@ -102,6 +112,9 @@ impl Node {
         now: Instant,
         stored: impl IntoIterator<Item = (RecordKey, Vec<u8>)>,
     ) -> Result<(), RestoreError> {
+        let mut stored: Vec<(RecordKey, Vec<u8>)> = stored.into_iter().collect();
+        // What sequence numbers are worth depends on the IV Index.
+        stored.sort_by_key(|(key, _)| *key != RecordKey::IvUpdate);
         for (key, value) in stored {
             self.take_back(now, key, &value).map_err(|source| RestoreError { key, source })?;
         }
@@ -109,7 +122,7 @@ impl Node {
         self.records = Some(Records {
             changed: BTreeMap::new(),
             is_storing: false,
-            reserved: self.network.next_seq(),
+            reserved: self.network.next_seq().map(|seq| SeqAuth { iv_index: self.network.iv_index(), seq }),
             configuration,
         });
         Ok(())
@@ -149,6 +162,15 @@ impl Node {
                 self.replay_list.restore(source, newest, whole);
             }
             RecordKey::Configuration => return self.configure_from(now, value),
+            RecordKey::IvUpdate => {
+                let index = IvIndex(u32::from_be_bytes(reader.array()?));
+                let state = reader.u8()?;
+                let (is_in_progress, is_ours) = (state & 1 != 0, state & 2 != 0);
+                let hours = u16::from_be_bytes(reader.array()?);
+                let hours_since_recovery = u16::from_be_bytes(reader.array()?);
+                let stored = StoredIvUpdate { index, is_in_progress, is_ours, hours, hours_since_recovery };
+                self.network.iv = IvUpdate::restore(now, stored);
+            }
             RecordKey::Server(number) => {
                 if let Some(entry) = self.elements.servers_mut().get_mut(usize::from(number)) {
                     entry.server.restore(now, value);
@@ -161,10 +183,17 @@ impl Node {
 
     fn configure_from(&mut self, now: Instant, value: &[u8]) -> Result<(), DecodeError> {
         let mut reader = Reader::new(value);
+        // The key that the node was provisioned with may have been refreshed or deleted since.
+        self.keys.clear();
         while !reader.is_empty() {
             let length = u16::from_be_bytes(reader.array()?);
             let (opcode, parameters) = Opcode::decode(reader.take(usize::from(length))?)?;
             let request = ConfigMessage::decode(opcode, parameters)?;
+            if let ConfigMessage::KeyRefreshPhaseSet { index, .. } = request {
+                // Also of a node that was provisioned in the second phase, and has only one key.
+                self.keys.use_new_keys(index);
+                continue;
+            }
             self.configure(now, &request, NetKeyIndex::ZERO).ok_or(DecodeError::UnknownOpcode)?;
         }
         Ok(())
@@ -172,21 +201,38 @@ impl Node {
 
     /// The states of the Configuration Server as the messages that bring them about.
     fn configuration(&self) -> Vec<u8> {
-        let relay = if self.network.relay.enabled { FeatureState::Enabled } else { FeatureState::Disabled };
+        let relay = on_or_off(self.network.relay.enabled);
         let mut messages = Vec::from([
             ConfigMessage::DefaultTtlSet { ttl: self.default_ttl },
             ConfigMessage::RelaySet { relay, retransmit: self.network.relay.retransmit },
             ConfigMessage::NetworkTransmitSet { transmit: self.network.network_transmit },
+            ConfigMessage::BeaconSet { beacon: on_or_off(self.beacons.is_enabled()) },
+            ConfigMessage::GattProxySet { proxy: on_or_off(self.features.proxy) },
+            ConfigMessage::FriendSet { friend: on_or_off(self.features.friend) },
         ]);
         for subnet in self.keys.subnets() {
-            messages.push(ConfigMessage::NetKeyAdd { index: subnet.index, key: subnet.net_key.clone() });
-            messages.extend(self.keys.applications_of(subnet.index).map(|application| {
-                ConfigMessage::AppKeyAdd {
-                    net_key_index: subnet.index,
-                    index: application.index,
-                    key: application.app_key.clone(),
-                }
+            let index = subnet.index;
+            messages.push(ConfigMessage::NetKeyAdd { index, key: subnet.current.net_key.clone() });
+            let applications = || self.keys.applications_of(index);
+            messages.extend(applications().map(|application| ConfigMessage::AppKeyAdd {
+                net_key_index: index,
+                index: application.index,
+                key: application.current.app_key.clone(),
             }));
+            let new = subnet.new.as_ref();
+            messages.extend(new.map(|new| ConfigMessage::NetKeyUpdate { index, key: new.net_key.clone() }));
+            messages.extend(applications().filter_map(|application| {
+                let key = application.new.as_ref()?.app_key.clone();
+                Some(ConfigMessage::AppKeyUpdate { net_key_index: index, index: application.index, key })
+            }));
+            if subnet.phase == KeyRefreshPhase::Second {
+                let transition = KeyRefreshTransition::UseNewKeys;
+                messages.push(ConfigMessage::KeyRefreshPhaseSet { index, transition });
+            }
+        }
+        let publication = *self.heartbeats.publication();
+        if publication.destination != Address::Unassigned {
+            messages.push(ConfigMessage::HeartbeatPublicationSet { publication });
         }
         for (element, entry) in self.elements.models() {
             let Some(element) = self.address.element(element) else { continue };
@@ -230,21 +276,36 @@ impl Node {
     /// Reserves sequence numbers, if the last one taken was the last that was reserved.
     pub(super) fn record_sequence(&mut self) {
         let (Some(records), Some(next)) = (&mut self.records, self.network.next_seq()) else { return };
-        if records.reserved.is_none_or(|reserved| next > reserved) {
+        let iv_index = self.network.iv_index();
+        if records.reserved.is_none_or(|reserved| (iv_index, next) > (reserved.iv_index, reserved.seq)) {
             let end = (u32::from_be_bytes(prepend(next)) + SEQUENCE_BLOCK).min(0x00ff_ffff);
             let reserved = Seq::new(end).unwrap_or(next);
+            let reserved = SeqAuth { iv_index, seq: reserved };
             records.reserved = Some(reserved);
-            let value = encode(&SeqAuth { iv_index: self.network.iv_index(), seq: reserved });
+            let value = encode(&reserved);
             records.changed.insert(RecordKey::Sequence, Some(value));
         }
     }
 
     pub(super) fn record_replay(&mut self, source: UnicastAddress) {
         let Some(records) = &mut self.records else { return };
-        let Some((newest, whole)) = self.replay_list.entry(source) else { return };
+        let Some((newest, whole)) = self.replay_list.entry(source) else {
+            records.changed.insert(RecordKey::Replay(source), None);
+            return;
+        };
         let mut value = encode(&newest);
         value.extend(whole.iter().flat_map(encode));
         records.changed.insert(RecordKey::Replay(source), Some(value));
+    }
+
+    pub(super) fn record_iv_update(&mut self, now: Instant) {
+        let Some(records) = &mut self.records else { return };
+        let stored = self.network.iv.stored(now);
+        let mut value = Vec::from(stored.index.0.to_be_bytes());
+        value.push(u8::from(stored.is_in_progress) | u8::from(stored.is_ours) << 1);
+        value.extend(stored.hours.to_be_bytes());
+        value.extend(stored.hours_since_recovery.to_be_bytes());
+        records.changed.insert(RecordKey::IvUpdate, Some(value));
     }
 
     pub(super) fn record_server(&mut self, number: usize) {
@@ -260,10 +321,14 @@ impl Node {
         let sources: Vec<UnicastAddress> = self.replay_list.sources().collect();
         let Some(records) = &mut self.records else { return };
         let servers = (0..=u8::MAX).take(self.elements.servers().len()).map(RecordKey::Server);
-        let keys = [RecordKey::Sequence, RecordKey::Configuration].into_iter();
+        let keys = [RecordKey::Sequence, RecordKey::IvUpdate, RecordKey::Configuration].into_iter();
         let keys = keys.chain(servers).chain(sources.into_iter().map(RecordKey::Replay));
         records.changed = keys.map(|key| (key, None)).collect();
     }
+}
+
+const fn on_or_off(is_on: bool) -> FeatureState {
+    if is_on { FeatureState::Enabled } else { FeatureState::Disabled }
 }
 
 const fn prepend(seq: Seq) -> [u8; 4] {

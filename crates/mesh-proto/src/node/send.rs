@@ -145,6 +145,7 @@ impl Node {
             } else if let Some((id, result)) = self.segmenter.poll_finished() {
                 self.events.push_back(Event::Sent { id, result: result.map_err(SendError::Segmented) });
                 self.send_queued(now);
+                self.finish_iv_update(now);
             } else {
                 return;
             }
@@ -190,6 +191,7 @@ impl Node {
         };
         let dst = message.destination.address();
         let ttl = message.ttl.unwrap_or(self.default_ttl);
+        self.spare_sequence(now);
         let seq = self.network.take_seq().map_err(|SequenceExhausted| SendError::SequenceExhausted)?;
         self.record_sequence();
         self.segmenter.handle_seq(seq);
@@ -211,7 +213,7 @@ impl Node {
         Ok(())
     }
 
-    fn send_network(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
+    pub(super) fn send_network(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
         let transmission = self.network.send(&self.keys, outgoing);
         self.record_sequence();
         self.transmit.extend(transmission.map_err(|SequenceExhausted| SendError::SequenceExhausted)?);

@@ -3,7 +3,7 @@ use alloc::vec::Vec;
 use mesh_crypto::{AppKey, NetKey};
 
 use super::composition::encode_model;
-use super::{Publication, PublishDestination, Status};
+use super::{HeartbeatPublication, HeartbeatSubscription, Publication, PublishDestination, Status};
 use crate::access::Opcode;
 use crate::address::{Address, LabelUuid, UnicastAddress};
 use crate::{AppKeyIndex, CompanyId, DecodeError, KeyIndex, ModelId, NetKeyIndex, Reader, Transmit, Ttl};
@@ -26,6 +26,15 @@ pub enum FeatureState {
     Enabled,
     /// 2: the node does not have the feature. Only a node says so.
     NotSupported,
+}
+
+/// What a Configuration Client has a key refresh do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyRefreshTransition {
+    /// 2: send with the new keys.
+    UseNewKeys,
+    /// 3: forget the old keys.
+    RevokeOldKeys,
 }
 
 /// What is done to a subscription list.
@@ -80,6 +89,31 @@ pub enum ConfigMessage {
     ModelSubscriptionList { status: Status, model: ModelRef, addresses: Vec<Address> },
     NodeReset,
     NodeResetStatus,
+    BeaconGet,
+    BeaconSet { beacon: FeatureState },
+    BeaconStatus { beacon: FeatureState },
+    GattProxyGet,
+    GattProxySet { proxy: FeatureState },
+    GattProxyStatus { proxy: FeatureState },
+    FriendGet,
+    FriendSet { friend: FeatureState },
+    FriendStatus { friend: FeatureState },
+    NetKeyUpdate { index: NetKeyIndex, key: NetKey },
+    AppKeyUpdate { net_key_index: NetKeyIndex, index: AppKeyIndex, key: AppKey },
+    KeyRefreshPhaseGet { index: NetKeyIndex },
+    KeyRefreshPhaseSet { index: NetKeyIndex, transition: KeyRefreshTransition },
+    KeyRefreshPhaseStatus { status: Status, index: NetKeyIndex, phase: u8 },
+    NodeIdentityGet { index: NetKeyIndex },
+    NodeIdentitySet { index: NetKeyIndex, identity: FeatureState },
+    NodeIdentityStatus { status: Status, index: NetKeyIndex, identity: FeatureState },
+    LowPowerNodePollTimeoutGet { address: UnicastAddress },
+    LowPowerNodePollTimeoutStatus { address: UnicastAddress, poll_timeout: u32 },
+    HeartbeatPublicationGet,
+    HeartbeatPublicationSet { publication: HeartbeatPublication },
+    HeartbeatPublicationStatus { status: Status, publication: HeartbeatPublication },
+    HeartbeatSubscriptionGet,
+    HeartbeatSubscriptionSet { source: Address, destination: Address, period_log: u8 },
+    HeartbeatSubscriptionStatus { status: Status, subscription: HeartbeatSubscription },
 }
 
 impl From<FeatureState> for u8 {
@@ -131,6 +165,7 @@ impl SubscriptionChange {
 
 impl ConfigMessage {
     /// The opcode, which for lists depends on whether the model is a vendor's.
+    #[expect(clippy::too_many_lines, reason = "one arm for each message of §4.3.2")]
     pub fn opcode(&self) -> Opcode {
         let of = |model: &ModelRef, sig, vendor| {
             if matches!(model.model, ModelId::Sig(_)) { sig } else { vendor }
@@ -174,6 +209,31 @@ impl ConfigMessage {
             Self::NetKeyStatus { .. } => 0x8044,
             Self::NodeReset => 0x8049,
             Self::NodeResetStatus => 0x804a,
+            Self::AppKeyUpdate { .. } => return Opcode::One(0x01),
+            Self::HeartbeatPublicationStatus { .. } => return Opcode::One(0x06),
+            Self::BeaconGet => 0x8009,
+            Self::BeaconSet { .. } => 0x800a,
+            Self::BeaconStatus { .. } => 0x800b,
+            Self::FriendGet => 0x800f,
+            Self::FriendSet { .. } => 0x8010,
+            Self::FriendStatus { .. } => 0x8011,
+            Self::GattProxyGet => 0x8012,
+            Self::GattProxySet { .. } => 0x8013,
+            Self::GattProxyStatus { .. } => 0x8014,
+            Self::KeyRefreshPhaseGet { .. } => 0x8015,
+            Self::KeyRefreshPhaseSet { .. } => 0x8016,
+            Self::KeyRefreshPhaseStatus { .. } => 0x8017,
+            Self::LowPowerNodePollTimeoutGet { .. } => 0x802d,
+            Self::LowPowerNodePollTimeoutStatus { .. } => 0x802e,
+            Self::HeartbeatPublicationGet => 0x8038,
+            Self::HeartbeatPublicationSet { .. } => 0x8039,
+            Self::HeartbeatSubscriptionGet => 0x803a,
+            Self::HeartbeatSubscriptionSet { .. } => 0x803b,
+            Self::HeartbeatSubscriptionStatus { .. } => 0x803c,
+            Self::NetKeyUpdate { .. } => 0x8045,
+            Self::NodeIdentityGet { .. } => 0x8046,
+            Self::NodeIdentitySet { .. } => 0x8047,
+            Self::NodeIdentityStatus { .. } => 0x8048,
             Self::ModelAppGet { model } => of(model, 0x804b, 0x804d),
             Self::ModelAppList { model, .. } => of(model, 0x804c, 0x804e),
         })
@@ -201,19 +261,67 @@ impl ConfigMessage {
             Self::NetworkTransmitSet { transmit } | Self::NetworkTransmitStatus { transmit } => {
                 out.push(transmit.to_octet());
             }
-            Self::NetKeyAdd { index, key } => {
+            Self::BeaconSet { beacon: state }
+            | Self::BeaconStatus { beacon: state }
+            | Self::GattProxySet { proxy: state }
+            | Self::GattProxyStatus { proxy: state }
+            | Self::FriendSet { friend: state }
+            | Self::FriendStatus { friend: state } => out.push((*state).into()),
+            Self::KeyRefreshPhaseSet { index, transition } => {
+                out.extend(index.to_le_bytes());
+                out.push(match transition {
+                    KeyRefreshTransition::UseNewKeys => 2,
+                    KeyRefreshTransition::RevokeOldKeys => 3,
+                });
+            }
+            Self::KeyRefreshPhaseStatus { status, index, phase } => {
+                out.push(*status as u8);
+                out.extend(index.to_le_bytes());
+                out.push(*phase);
+            }
+            Self::NodeIdentitySet { index, identity } => {
+                out.extend(index.to_le_bytes());
+                out.push((*identity).into());
+            }
+            Self::NodeIdentityStatus { status, index, identity } => {
+                out.push(*status as u8);
+                out.extend(index.to_le_bytes());
+                out.push((*identity).into());
+            }
+            Self::LowPowerNodePollTimeoutGet { address } => out.extend(u16::from(*address).to_le_bytes()),
+            Self::LowPowerNodePollTimeoutStatus { address, poll_timeout } => {
+                out.extend(u16::from(*address).to_le_bytes());
+                out.extend_from_slice(&poll_timeout.to_le_bytes()[..3]);
+            }
+            Self::HeartbeatPublicationSet { publication } => publication.encode(out),
+            Self::HeartbeatPublicationStatus { status, publication } => {
+                out.push(*status as u8);
+                publication.encode(out);
+            }
+            Self::HeartbeatSubscriptionSet { source, destination, period_log } => {
+                out.extend(u16::from(*source).to_le_bytes());
+                out.extend(u16::from(*destination).to_le_bytes());
+                out.push(*period_log);
+            }
+            Self::HeartbeatSubscriptionStatus { status, subscription } => {
+                out.push(*status as u8);
+                subscription.encode(out);
+            }
+            Self::NetKeyAdd { index, key } | Self::NetKeyUpdate { index, key } => {
                 out.extend(index.to_le_bytes());
                 out.extend(key.as_bytes());
             }
-            Self::NetKeyDelete { index } | Self::AppKeyGet { net_key_index: index } => {
-                out.extend(index.to_le_bytes())
-            }
+            Self::NetKeyDelete { index }
+            | Self::AppKeyGet { net_key_index: index }
+            | Self::KeyRefreshPhaseGet { index }
+            | Self::NodeIdentityGet { index } => out.extend(index.to_le_bytes()),
             Self::NetKeyStatus { status, index } => {
                 out.push(*status as u8);
                 out.extend(index.to_le_bytes());
             }
             Self::NetKeyList { indexes } => encode_indexes(indexes, out),
-            Self::AppKeyAdd { net_key_index, index, key } => {
+            Self::AppKeyAdd { net_key_index, index, key }
+            | Self::AppKeyUpdate { net_key_index, index, key } => {
                 out.extend(KeyIndex::pack_pair(*net_key_index, *index));
                 out.extend(key.as_bytes());
             }
@@ -288,7 +396,12 @@ impl ConfigMessage {
                 model.encode(out);
                 out.extend(addresses.iter().flat_map(|&address| u16::from(address).to_le_bytes()));
             }
-            Self::DefaultTtlGet
+            Self::BeaconGet
+            | Self::GattProxyGet
+            | Self::FriendGet
+            | Self::HeartbeatPublicationGet
+            | Self::HeartbeatSubscriptionGet
+            | Self::DefaultTtlGet
             | Self::RelayGet
             | Self::NetworkTransmitGet
             | Self::NetKeyGet
@@ -300,7 +413,7 @@ impl ConfigMessage {
     /// Reads a message.
     ///
     /// # Errors
-    /// [`DecodeError::UnknownOpcode`] for messages of other models and those not supported yet; else what is
+    /// [`DecodeError::UnknownOpcode`] for messages of other models and those of Mesh Protocol 1.1; else what is
     /// wrong with the parameters, in which case the specification has the message ignored (§3.7.3.4).
     #[expect(clippy::too_many_lines, reason = "one arm for each layout of §4.3.2, none with logic")]
     pub fn decode(opcode: Opcode, parameters: &[u8]) -> Result<Self, DecodeError> {
@@ -312,6 +425,78 @@ impl ConfigMessage {
                 let (net_key_index, index) = KeyIndex::unpack_pair(r.array()?);
                 Self::AppKeyAdd { net_key_index, index, key: AppKey::new(r.array()?) }
             }
+            Opcode::One(0x01) => {
+                let (net_key_index, index) = KeyIndex::unpack_pair(r.array()?);
+                Self::AppKeyUpdate { net_key_index, index, key: AppKey::new(r.array()?) }
+            }
+            Opcode::One(0x06) => Self::HeartbeatPublicationStatus {
+                status: status(r)?,
+                publication: HeartbeatPublication::decode_status(r)?,
+            },
+            Opcode::Two(0x8009) => Self::BeaconGet,
+            Opcode::Two(0x800a) => Self::BeaconSet { beacon: FeatureState::decode_wanted(r.u8()?)? },
+            Opcode::Two(0x800b) => Self::BeaconStatus { beacon: FeatureState::decode_wanted(r.u8()?)? },
+            Opcode::Two(0x800f) => Self::FriendGet,
+            Opcode::Two(0x8010) => Self::FriendSet { friend: FeatureState::decode_wanted(r.u8()?)? },
+            Opcode::Two(0x8011) => Self::FriendStatus { friend: FeatureState::decode(r.u8()?)? },
+            Opcode::Two(0x8012) => Self::GattProxyGet,
+            Opcode::Two(0x8013) => Self::GattProxySet { proxy: FeatureState::decode_wanted(r.u8()?)? },
+            Opcode::Two(0x8014) => Self::GattProxyStatus { proxy: FeatureState::decode(r.u8()?)? },
+            Opcode::Two(0x8015) => Self::KeyRefreshPhaseGet { index: KeyIndex::from_le_bytes(r.array()?)? },
+            Opcode::Two(0x8016) => Self::KeyRefreshPhaseSet {
+                index: KeyIndex::from_le_bytes(r.array()?)?,
+                transition: match r.u8()? {
+                    2 => KeyRefreshTransition::UseNewKeys,
+                    3 => KeyRefreshTransition::RevokeOldKeys,
+                    _ => return Err(DecodeError::Prohibited("Transition")),
+                },
+            },
+            Opcode::Two(0x8017) => Self::KeyRefreshPhaseStatus {
+                status: status(r)?,
+                index: KeyIndex::from_le_bytes(r.array()?)?,
+                phase: match r.u8()? {
+                    phase @ 0..=2 => phase,
+                    _ => return Err(DecodeError::Prohibited("Phase")),
+                },
+            },
+            Opcode::Two(0x802d) => Self::LowPowerNodePollTimeoutGet { address: element(r)? },
+            Opcode::Two(0x802e) => Self::LowPowerNodePollTimeoutStatus {
+                address: element(r)?,
+                poll_timeout: match r.u24_le()? {
+                    timeout @ (0 | 0x0a..=0x34_bbff) => timeout,
+                    _ => return Err(DecodeError::Prohibited("PollTimeout")),
+                },
+            },
+            Opcode::Two(0x8038) => Self::HeartbeatPublicationGet,
+            Opcode::Two(0x8039) => {
+                Self::HeartbeatPublicationSet { publication: HeartbeatPublication::decode(r)? }
+            }
+            Opcode::Two(0x803a) => Self::HeartbeatSubscriptionGet,
+            Opcode::Two(0x803b) => {
+                let (source, destination) = HeartbeatSubscription::decode_addresses(r)?;
+                let period_log @ 0..=0x11 = r.u8()? else {
+                    return Err(DecodeError::Prohibited("PeriodLog"));
+                };
+                Self::HeartbeatSubscriptionSet { source, destination, period_log }
+            }
+            Opcode::Two(0x803c) => Self::HeartbeatSubscriptionStatus {
+                status: status(r)?,
+                subscription: HeartbeatSubscription::decode(r)?,
+            },
+            Opcode::Two(0x8045) => Self::NetKeyUpdate {
+                index: KeyIndex::from_le_bytes(r.array()?)?,
+                key: NetKey::new(r.array()?),
+            },
+            Opcode::Two(0x8046) => Self::NodeIdentityGet { index: KeyIndex::from_le_bytes(r.array()?)? },
+            Opcode::Two(0x8047) => Self::NodeIdentitySet {
+                index: KeyIndex::from_le_bytes(r.array()?)?,
+                identity: FeatureState::decode_wanted(r.u8()?)?,
+            },
+            Opcode::Two(0x8048) => Self::NodeIdentityStatus {
+                status: status(r)?,
+                index: KeyIndex::from_le_bytes(r.array()?)?,
+                identity: FeatureState::decode(r.u8()?)?,
+            },
             Opcode::One(0x02) => {
                 let page = r.u8()?;
                 let rest = r.rest().len();

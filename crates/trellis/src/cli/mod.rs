@@ -4,6 +4,7 @@ mod building;
 mod client;
 pub(crate) mod demo;
 mod gateway;
+mod mesh_node;
 mod publish;
 mod serve;
 mod simulate;
@@ -36,6 +37,8 @@ enum Command {
     Pub(publish::Publish),
     /// Print the messages of topics
     Sub(subscribe::Subscribe),
+    /// Run one Bluetooth Mesh node by hand
+    MeshNode(mesh_node::MeshNode),
     /// Run the demo's building in virtual time and print its event log
     Simulate(simulate::Simulate),
 }
@@ -52,6 +55,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             Some(Command::Serve(args)) => serve::run(args).await?,
             Some(Command::Pub(args)) => publish::run(args).await?,
             Some(Command::Sub(args)) => subscribe::run(args).await?,
+            Some(Command::MeshNode(args)) => mesh_node::run(args).await?,
             Some(Command::Simulate(args)) => simulate::run(&args)?,
         }
         Ok(ExitCode::SUCCESS)

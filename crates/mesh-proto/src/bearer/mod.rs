@@ -1,9 +1,14 @@
-//! What goes between a node and its bearers (MshPRT §3.3): advertisements, one AD structure each.
+//! What goes between a node and its bearers (MshPRT §3.3): advertisements, one AD structure each, and the messages
+//! of the Proxy protocol (§6) on connections.
+
+mod proxy_protocol;
 
 use core::time::Duration;
 
 use mesh_wire::bearer::AdType;
 use mesh_wire::network::Octets;
+
+pub use proxy_protocol::{ProxyProtocolError, ProxyReassembler, SAR_TIMEOUT};
 
 /// An AD structure that a bearer received.
 #[derive(Clone, Copy, Debug)]

@@ -1,0 +1,89 @@
+use core::fmt;
+
+use p256::ecdh::diffie_hellman;
+use p256::elliptic_curve::sec1::ToSec1Point as _;
+use p256::{PublicKey as Point, SecretKey};
+
+/// A private key of the P-256 curve. Does not print.
+#[derive(Clone)]
+pub struct PrivateKey(SecretKey);
+
+/// A public key of the P-256 curve: a point that lies on it, as `X:256 Y:256`, big-endian.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct PublicKey([u8; 64]);
+
+/// ECDHSecret, which only the two ends of a provisioning know. Does not print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EcdhSecret([u8; 32]);
+
+impl PrivateKey {
+    /// The private key with this scalar, big-endian; `None` for 0 and for those that the order of the curve excludes,
+    /// which 32 random octets are once in 2³².
+    pub fn new(scalar: &[u8; 32]) -> Option<Self> {
+        SecretKey::from_slice(scalar).ok().map(Self)
+    }
+
+    /// The public key that belongs to it.
+    pub fn public_key(&self) -> PublicKey {
+        let point = self.0.public_key().to_sec1_point(false);
+        let mut octets = [0; 64];
+        // An uncompressed point is `04 · X · Y`.
+        octets.copy_from_slice(&point.as_bytes()[1..]);
+        PublicKey(octets)
+    }
+
+    /// P256(private key, peer public key): the X of the common point (MshPRT §5.4.2.3).
+    pub fn ecdh_secret(&self, peer: &PublicKey) -> EcdhSecret {
+        let secret = diffie_hellman(self.0.to_nonzero_scalar(), peer.point().as_affine());
+        EcdhSecret((*secret.raw_secret_bytes()).into())
+    }
+}
+
+impl PublicKey {
+    /// The public key `X · Y`; `None` when the point does not lie on the curve. A point that does not would let
+    /// a peer find out the private key bit by bit (MshPRT §5.4.3.1).
+    pub fn new(octets: [u8; 64]) -> Option<Self> {
+        decode(&octets).map(|_| Self(octets))
+    }
+
+    /// `X · Y`.
+    pub const fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+
+    fn point(&self) -> Point {
+        decode(&self.0).expect("a public key is made only of a point on the curve")
+    }
+}
+
+impl EcdhSecret {
+    /// The octets, for the derivation of keys.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+fn decode(octets: &[u8; 64]) -> Option<Point> {
+    let mut encoded = [4; 65];
+    encoded[1..].copy_from_slice(octets);
+    Point::from_sec1_bytes(&encoded).ok()
+}
+
+impl fmt::Debug for PrivateKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrivateKey(..)")
+    }
+}
+
+impl fmt::Debug for EcdhSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("EcdhSecret(..)")
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, ..] = self.0;
+        write!(f, "PublicKey({a:02x}{b:02x}..)")
+    }
+}

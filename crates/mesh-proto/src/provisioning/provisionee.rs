@@ -1,0 +1,539 @@
+//! The device's end (MshPRT §5.4.2, §5.4.4).
+
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+use clock::Instant;
+use mesh_crypto::provisioning::{AuthValue, Confirmation, ConfirmationInputs, Session};
+use mesh_crypto::{DevKey, EcdhSecret, PrivateKey, PublicKey};
+use mesh_wire::DecodeError;
+use mesh_wire::bearer::pb_adv::CloseReason;
+use mesh_wire::provisioning::{
+    AuthenticationMethod, Capabilities, ErrorCode, InputAction, OutputAction, ProvisioningData,
+    ProvisioningPdu, Start,
+};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng as _;
+
+use super::oob::{OobValue, Secrets};
+use super::{LinkEnd, PROVISIONING_TIMEOUT, PROVISIONING_TIMEOUT_WITH_USER, Protocol};
+
+/// The largest type of a provisioning PDU that provisioners before records knew.
+const LAST_KNOWN_TYPE: u8 = 9;
+
+/// What a device is, and how it can be authenticated.
+#[derive(Clone, Debug)]
+pub struct DeviceConfig {
+    /// How many elements it has; at least 1.
+    pub elements: u8,
+    /// [`Capabilities::CMAC_AES128`], [`Capabilities::HMAC_SHA256`], or both.
+    pub algorithms: u16,
+    /// The private key whose public key the provisioner has out of band.
+    pub oob_private_key: Option<PrivateKey>,
+    /// A value that the provisioner has out of band: at most 32 octets, and unlike any other device's.
+    pub static_oob: Option<AuthValue>,
+    /// Whether it refuses to be provisioned without authentication. It then needs one of the ways to authenticate,
+    /// and offers HMAC-SHA-256 only, which is what older provisioners, which do not know of this, do not have.
+    pub requires_oob: bool,
+    /// What it can show: a bit for each [`OutputAction`].
+    pub output: OobActions,
+    /// What can be typed in: a bit for each [`InputAction`].
+    pub input: OobActions,
+}
+
+/// What a device's display or keys can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OobActions {
+    /// Most digits or characters, 0 to 8; 0: none.
+    pub size: u8,
+    /// A bit for each action.
+    pub actions: u16,
+}
+
+/// What a device has its host do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DeviceEvent {
+    /// Draw attention for this long; zero: stop.
+    Attention(Duration),
+    /// Show this until [`DeviceEvent::HideValue`].
+    ShowValue {
+        /// How.
+        action: OutputAction,
+        /// What.
+        value: OobValue,
+    },
+    /// The value is not needed any more.
+    HideValue,
+    /// Have the user give a value of so many digits or characters, and hand it to [`Provisionee::enter_value`].
+    EnterValue {
+        /// How.
+        action: InputAction,
+        /// Digits or characters.
+        size: u8,
+    },
+    /// The device is a node now.
+    Provisioned {
+        /// What it got.
+        data: ProvisioningData,
+        /// Its device key.
+        dev_key: DevKey,
+    },
+    /// The session failed; the device waits for another.
+    Failed(DeviceFailure),
+}
+
+/// Why a session failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DeviceFailure {
+    /// The provisioner did something wrong, and was told what.
+    #[error("the provisioner was refused: {0}")]
+    Refused(ErrorCode),
+    /// The provisioner said nothing for too long.
+    #[error("the provisioner said nothing for too long")]
+    Timeout,
+    /// The link ended before the device was a node.
+    #[error("the link ended before the device was a node")]
+    LinkEnded(LinkEnd),
+}
+
+/// No value is asked for, or not one like this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no value of this kind and size is asked for now")]
+pub struct NotAsked;
+
+/// A device that waits to be provisioned, or is being.
+#[derive(Debug)]
+pub struct Provisionee {
+    config: DeviceConfig,
+    rng: ChaCha20Rng,
+    /// What the next session uses instead of fresh random values.
+    given: Option<Secrets>,
+    state: State,
+    timeout: Duration,
+    timer: Option<Instant>,
+    is_showing: bool,
+    transmit: VecDeque<Vec<u8>>,
+    close: Option<CloseReason>,
+    events: VecDeque<DeviceEvent>,
+}
+
+/// What has been said and what is waited for.
+#[derive(Debug)]
+enum State {
+    /// There is no link.
+    Closed,
+    /// Waits for Invite.
+    Open,
+    /// Waits for Start.
+    Invited { attention_s: u8 },
+    /// Waits for the provisioner's public key.
+    Started(Negotiated),
+    /// Waits for the user.
+    Input { exchanged: Exchanged, size: u8, is_text: bool },
+    /// Waits for Confirmation.
+    Exchanged(Exchanged, AuthValue),
+    /// Waits for Random.
+    Confirmed { exchanged: Exchanged, confirmation: Confirmation, peer: Vec<u8> },
+    /// Waits for Data.
+    Authenticated(Session),
+    /// Has sent Complete.
+    Complete { data: ProvisioningData, dev_key: DevKey },
+    /// Has told its host.
+    Done,
+    /// Has sent Failed, and waits for the link to be closed.
+    Failed,
+}
+
+#[derive(Debug)]
+struct Negotiated {
+    attention_s: u8,
+    start: Start,
+    secrets: Secrets,
+}
+
+#[derive(Debug)]
+struct Exchanged {
+    negotiated: Negotiated,
+    peer: PublicKey,
+    own: PublicKey,
+    secret: EcdhSecret,
+}
+
+impl Exchanged {
+    fn random(&self) -> &[u8] {
+        &self.negotiated.secrets.random.0[..self.negotiated.start.algorithm.size()]
+    }
+}
+
+impl DeviceConfig {
+    /// A device that can be provisioned without authentication, with both algorithms.
+    pub const fn new(elements: u8) -> Self {
+        Self {
+            elements,
+            algorithms: Capabilities::CMAC_AES128 | Capabilities::HMAC_SHA256,
+            oob_private_key: None,
+            static_oob: None,
+            requires_oob: false,
+            output: OobActions { size: 0, actions: 0 },
+            input: OobActions { size: 0, actions: 0 },
+        }
+    }
+
+    /// What the device tells a provisioner.
+    pub fn capabilities(&self) -> Capabilities {
+        let bit = |is_set: bool, bit: u8| if is_set { bit } else { 0 };
+        // What an action is worth without a size, or a size without an action: nothing (§5.4.1.2).
+        let usable = |oob: OobActions, all: u16| match (oob.size.min(8), oob.actions & all) {
+            (0, _) | (_, 0) => OobActions::default(),
+            (size, actions) => OobActions { size, actions },
+        };
+        let (output, input) = (usable(self.output, 0x1f), usable(self.input, 0x0f));
+        Capabilities {
+            elements: self.elements.max(1),
+            algorithms: if self.requires_oob { Capabilities::HMAC_SHA256 } else { self.algorithms },
+            public_key_type: bit(self.oob_private_key.is_some(), Capabilities::OOB_PUBLIC_KEY),
+            oob_type: bit(self.static_oob.is_some(), Capabilities::STATIC_OOB)
+                | bit(self.requires_oob, Capabilities::ONLY_OOB),
+            output_size: output.size,
+            output_actions: output.actions,
+            input_size: input.size,
+            input_actions: input.actions,
+        }
+    }
+}
+
+impl Provisionee {
+    /// A device. What it keeps secret comes from `seed`, which must be random and used once.
+    pub fn new(config: DeviceConfig, seed: [u8; 32]) -> Self {
+        Self {
+            config,
+            rng: ChaCha20Rng::from_seed(seed),
+            given: None,
+            state: State::Closed,
+            timeout: PROVISIONING_TIMEOUT,
+            timer: None,
+            is_showing: false,
+            transmit: VecDeque::new(),
+            close: None,
+            events: VecDeque::new(),
+        }
+    }
+
+    /// Has the first session use these values, to reproduce one that is written down.
+    #[must_use]
+    pub fn with_secrets(mut self, secrets: Secrets) -> Self {
+        self.given = Some(secrets);
+        self
+    }
+
+    /// The next thing that the host is to do.
+    pub fn poll_event(&mut self) -> Option<DeviceEvent> {
+        self.events.pop_front()
+    }
+
+    /// Takes what the user gave after [`DeviceEvent::EnterValue`].
+    ///
+    /// # Errors
+    /// When nothing of the kind is asked for; the session goes on.
+    pub fn enter_value(&mut self, now: Instant, value: &OobValue) -> Result<(), NotAsked> {
+        match core::mem::replace(&mut self.state, State::Failed) {
+            State::Input { exchanged, size, is_text } if value.fits(size, is_text) => {
+                self.state = State::Exchanged(exchanged, value.auth_value());
+                self.send(now, &ProvisioningPdu::InputComplete);
+                Ok(())
+            }
+            state => {
+                self.state = state;
+                Err(NotAsked)
+            }
+        }
+    }
+
+    /// One step of the protocol; what is wrong is told to the provisioner.
+    fn step(&mut self, now: Instant, octets: &[u8]) -> Result<(), ErrorCode> {
+        let pdu_type = *octets.first().ok_or(ErrorCode::InvalidPdu)?;
+        if pdu_type > LAST_KNOWN_TYPE {
+            return Err(ErrorCode::InvalidPdu);
+        }
+        let expected = match self.state {
+            State::Open => Some(0),
+            State::Invited { .. } => Some(2),
+            State::Started(_) => Some(3),
+            State::Exchanged(..) => Some(5),
+            State::Confirmed { .. } => Some(6),
+            State::Authenticated(_) => Some(7),
+            _ => None,
+        };
+        if expected != Some(pdu_type) {
+            return Err(ErrorCode::UnexpectedPdu);
+        }
+        let pdu = ProvisioningPdu::decode(octets).map_err(|error| match error {
+            DecodeError::UnknownOpcode => ErrorCode::InvalidPdu,
+            _ => ErrorCode::InvalidFormat,
+        })?;
+        match (core::mem::replace(&mut self.state, State::Failed), pdu) {
+            (State::Open, ProvisioningPdu::Invite { attention_s }) => {
+                self.events.push_back(DeviceEvent::Attention(Duration::from_secs(attention_s.into())));
+                self.state = State::Invited { attention_s };
+                self.send(now, &ProvisioningPdu::Capabilities(self.config.capabilities()));
+            }
+            (State::Invited { attention_s }, ProvisioningPdu::Start(start)) => {
+                self.start(attention_s, start)?;
+            }
+            (State::Started(negotiated), ProvisioningPdu::PublicKey(key)) => {
+                self.exchange(now, negotiated, key)?;
+            }
+            (State::Exchanged(exchanged, auth_value), ProvisioningPdu::Confirmation(peer)) => {
+                self.confirm(now, exchanged, &auth_value, peer)?;
+            }
+            (State::Confirmed { exchanged, confirmation, peer }, ProvisioningPdu::Random(random)) => {
+                self.authenticate(now, &exchanged, &confirmation, &peer, &random)?;
+            }
+            (State::Authenticated(session), ProvisioningPdu::Data(secured)) => {
+                self.complete(now, &session, &secured)?;
+            }
+            _ => return Err(ErrorCode::UnexpectedPdu),
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, attention_s: u8, start: Start) -> Result<(), ErrorCode> {
+        self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
+        let capabilities = self.config.capabilities();
+        let has_key = capabilities.public_key_type & Capabilities::OOB_PUBLIC_KEY != 0;
+        if !capabilities.has(start.algorithm)
+            || !capabilities.offers(start.method)
+            || (start.oob_public_key && !has_key)
+        {
+            return Err(ErrorCode::InvalidFormat);
+        }
+        let mut secrets = self.given.take().unwrap_or_else(|| Secrets::generate(&mut self.rng));
+        if let (true, Some(key)) = (start.oob_public_key, &self.config.oob_private_key) {
+            secrets.private_key = key.clone();
+        }
+        self.timeout = match start.method {
+            AuthenticationMethod::NoOob | AuthenticationMethod::StaticOob => PROVISIONING_TIMEOUT,
+            _ => PROVISIONING_TIMEOUT_WITH_USER,
+        };
+        self.state = State::Started(Negotiated { attention_s, start, secrets });
+        Ok(())
+    }
+
+    fn exchange(&mut self, now: Instant, negotiated: Negotiated, key: [u8; 64]) -> Result<(), ErrorCode> {
+        let peer = PublicKey::new(key).ok_or(ErrorCode::InvalidFormat)?;
+        let own = negotiated.secrets.private_key.public_key();
+        // Who sends our own key back could have us authenticate ourselves (CVE-2020-26558, CVE-2023-4258). The key
+        // that is known out of band is ours as well.
+        let oob = self.config.oob_private_key.as_ref().map(PrivateKey::public_key);
+        if peer == own || Some(peer) == oob {
+            return Err(ErrorCode::InvalidFormat);
+        }
+        if !negotiated.start.oob_public_key {
+            self.send(now, &ProvisioningPdu::from(&own));
+        }
+        let secret = negotiated.secrets.private_key.ecdh_secret(&peer);
+        let method = negotiated.start.method;
+        let exchanged = Exchanged { negotiated, peer, own, secret };
+        let auth_value = match method {
+            AuthenticationMethod::NoOob => AuthValue::NONE,
+            AuthenticationMethod::StaticOob => {
+                self.config.static_oob.clone().ok_or(ErrorCode::UnexpectedError)?
+            }
+            AuthenticationMethod::OutputOob { action, size } => {
+                let value = match action {
+                    OutputAction::Alphanumeric => OobValue::random_text(&mut self.rng, size),
+                    number => OobValue::random_number(&mut self.rng, size, number.is_counted()),
+                };
+                let auth_value = value.auth_value();
+                self.is_showing = true;
+                self.events.push_back(DeviceEvent::ShowValue { action, value });
+                auth_value
+            }
+            AuthenticationMethod::InputOob { action, size } => {
+                let is_text = action == InputAction::Alphanumeric;
+                self.events.push_back(DeviceEvent::EnterValue { action, size });
+                self.state = State::Input { exchanged, size, is_text };
+                return Ok(());
+            }
+        };
+        self.state = State::Exchanged(exchanged, auth_value);
+        Ok(())
+    }
+
+    fn confirm(
+        &mut self,
+        now: Instant,
+        exchanged: Exchanged,
+        auth_value: &AuthValue,
+        peer: Vec<u8>,
+    ) -> Result<(), ErrorCode> {
+        self.hide_value();
+        let Negotiated { attention_s, start, .. } = &exchanged.negotiated;
+        let inputs = ConfirmationInputs {
+            invite: &[*attention_s],
+            capabilities: &self.config.capabilities().to_octets(),
+            start: &start.to_octets(),
+            provisioner: &exchanged.peer,
+            device: &exchanged.own,
+        };
+        let confirmation = Confirmation::new(start.algorithm, &inputs, &exchanged.secret, auth_value);
+        let own = confirmation.of(exchanged.random());
+        if peer.len() != start.algorithm.size() || peer == own {
+            return Err(ErrorCode::InvalidFormat);
+        }
+        self.send(now, &ProvisioningPdu::Confirmation(own));
+        self.state = State::Confirmed { exchanged, confirmation, peer };
+        Ok(())
+    }
+
+    fn authenticate(
+        &mut self,
+        now: Instant,
+        exchanged: &Exchanged,
+        confirmation: &Confirmation,
+        peer: &[u8],
+        random: &[u8],
+    ) -> Result<(), ErrorCode> {
+        let own = exchanged.random();
+        if random.len() != own.len() || random == own {
+            return Err(ErrorCode::InvalidFormat);
+        }
+        // Our own random value is revealed only to who knows the authentication value.
+        if confirmation.of(random) != peer {
+            return Err(ErrorCode::ConfirmationFailed);
+        }
+        let salt = confirmation.provisioning_salt(random, own);
+        self.send(now, &ProvisioningPdu::Random(own.to_vec()));
+        self.state = State::Authenticated(Session::new(&exchanged.secret, &salt));
+        Ok(())
+    }
+
+    fn complete(&mut self, now: Instant, session: &Session, secured: &[u8; 33]) -> Result<(), ErrorCode> {
+        let octets = session.decrypt(secured).map_err(|_| ErrorCode::DecryptionFailed)?;
+        let data = ProvisioningData::decode(&octets).map_err(|_| ErrorCode::InvalidData)?;
+        if data.address.element(self.config.elements.max(1) - 1).is_none() {
+            return Err(ErrorCode::CannotAssignAddresses);
+        }
+        self.state = State::Complete { data, dev_key: session.dev_key().clone() };
+        self.send(now, &ProvisioningPdu::Complete);
+        Ok(())
+    }
+
+    fn send(&mut self, now: Instant, pdu: &ProvisioningPdu) {
+        self.transmit.push_back(pdu.encode());
+        self.timer = Some(now + self.timeout);
+    }
+
+    fn hide_value(&mut self) {
+        if core::mem::take(&mut self.is_showing) {
+            self.events.push_back(DeviceEvent::HideValue);
+        }
+    }
+
+    /// Tells the host, once, that the device is a node.
+    fn finish(&mut self) {
+        if let State::Complete { data, dev_key } = core::mem::replace(&mut self.state, State::Done) {
+            self.events.push_back(DeviceEvent::Provisioned { data, dev_key });
+        }
+        self.timer = None;
+    }
+
+    fn fail(&mut self, failure: DeviceFailure) {
+        self.hide_value();
+        self.events.push_back(DeviceEvent::Failed(failure));
+    }
+}
+
+impl Protocol for Provisionee {
+    fn handle_link_open(&mut self, now: Instant) {
+        if self.is_done() {
+            return;
+        }
+        self.transmit.clear();
+        self.close = None;
+        self.timeout = PROVISIONING_TIMEOUT;
+        self.timer = Some(now + self.timeout);
+        self.state = State::Open;
+    }
+
+    fn handle_pdu(&mut self, now: Instant, pdu: &[u8]) {
+        if matches!(self.state, State::Closed | State::Done) {
+            return;
+        }
+        let has_failed = matches!(self.state, State::Failed);
+        if !has_failed {
+            self.timer = Some(now + self.timeout);
+        }
+        let Err(code) = self.step(now, pdu) else { return };
+        // Once Complete is sent the device is a node, whatever else is said.
+        if matches!(self.state, State::Complete { .. }) {
+            return;
+        }
+        self.state = State::Failed;
+        self.transmit.push_back(ProvisioningPdu::Failed(code).encode());
+        if !has_failed {
+            self.fail(DeviceFailure::Refused(code));
+        }
+    }
+
+    fn handle_delivered(&mut self, _now: Instant) {
+        if matches!(self.state, State::Complete { .. }) {
+            self.finish();
+        }
+    }
+
+    fn handle_link_end(&mut self, _now: Instant, end: LinkEnd) {
+        self.timer = None;
+        self.transmit.clear();
+        match self.state {
+            // Once Complete is sent the device is a node. Provisioners that close the link without an
+            // acknowledgment are common.
+            State::Complete { .. } => self.finish(),
+            State::Closed | State::Done => {}
+            State::Failed => self.state = State::Closed,
+            _ => {
+                self.state = State::Closed;
+                self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
+                self.fail(DeviceFailure::LinkEnded(end));
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Instant) {
+        if self.timer.is_none_or(|at| at > now) {
+            return;
+        }
+        self.timer = None;
+        match self.state {
+            State::Complete { .. } => self.finish(),
+            State::Failed => {
+                self.state = State::Closed;
+                self.close = Some(CloseReason::Timeout);
+            }
+            _ => {
+                self.state = State::Closed;
+                self.close = Some(CloseReason::Timeout);
+                self.transmit.clear();
+                self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
+                self.fail(DeviceFailure::Timeout);
+            }
+        }
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    fn poll_transmit(&mut self) -> Option<Vec<u8>> {
+        self.transmit.pop_front()
+    }
+
+    fn poll_close(&mut self) -> Option<CloseReason> {
+        self.close.take()
+    }
+
+    fn is_done(&self) -> bool {
+        matches!(self.state, State::Done | State::Complete { .. })
+    }
+}

@@ -1,0 +1,343 @@
+//! What the nodes of a network agree on: beacons, IV Update, key refresh, heartbeats; with power cuts in between.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/net.rs"]
+mod net;
+
+use mesh_proto::Discard;
+use mesh_proto::keys::KeyRefreshPhase;
+use mesh_proto::network::IvUpdateError;
+use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand};
+use mesh_wire::address::Address;
+use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork};
+use mesh_wire::bearer::AdType;
+use mesh_wire::foundation::{
+    ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, Status,
+};
+use mesh_wire::{IvIndex, KeyIndex, Transmit, Ttl};
+use net::{APP, HOUR, NET, Net, SECOND, app_key, net_key, status_of, unicast};
+
+fn beacon(key: u8, flags: (bool, bool), iv_index: u32) -> Vec<u8> {
+    let key = net_key(key);
+    let flags = NetworkFlags { key_refresh: flags.0, iv_update: flags.1 };
+    let beacon = SecureNetwork::new(&key, key.network_id(), flags, IvIndex(iv_index));
+    Beacon::SecureNetwork(beacon).encode().to_vec()
+}
+
+fn hear(net: &mut Net, index: usize, beacon: &[u8]) {
+    let received = mesh_proto::bearer::Received { ad_type: AdType::MeshBeacon, data: beacon, rssi: -50 };
+    net.nodes[index].handle_pdu(net.now, &received);
+    net.store(index);
+}
+
+fn phases(net: &Net) -> Vec<KeyRefreshPhase> {
+    net.nodes.iter().map(|node| node.subnets()[0].phase).collect()
+}
+
+#[test]
+fn a_node_beacons_every_ten_seconds_alone_and_less_in_company() {
+    let mut alone = Net::new(1);
+    alone.run(100 * SECOND);
+    assert!((10..=11).contains(&alone.beacons()), "{}", alone.beacons());
+    let mut many = Net::new(10);
+    many.run(1000 * SECOND);
+    // Ten nodes add up to about one in ten to twenty seconds.
+    assert!((50..=130).contains(&many.beacons()), "{}", many.beacons());
+    alone.configure(0, ConfigMessage::BeaconSet { beacon: FeatureState::Disabled });
+    let before = alone.beacons();
+    alone.run(1000 * SECOND);
+    assert_eq!(alone.beacons(), before);
+}
+
+#[test]
+fn all_follow_an_iv_update_and_hear_each_other_throughout() {
+    let mut net = Net::new(3);
+    let all = || Address::from(2);
+    let before = net.sent.len();
+    assert_eq!(net.hello(0, all(), 4), [1]);
+    let played_back =
+        net.sent[before..].iter().find(|x| x.1.ad_type == AdType::MeshMessage).unwrap().1.clone();
+
+    // After provisioning nobody knows how long the state has lasted: it may change at once.
+    net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
+    net.run(60 * SECOND);
+    assert!(net.nodes.iter().all(|node| node.iv_update().is_in_progress()));
+    assert_eq!(net.hello(0, all(), 4), [1]);
+    assert_eq!(net.hello(1, Address::from(1), 200), [0], "segmented");
+    let early = net.nodes[0].handle_command(net.now, Command::IvUpdate(IvUpdateCommand::Finish));
+    assert_eq!(early, Err(CommandError::IvUpdate(IvUpdateError::TooEarly)));
+
+    // The node that began it ends it after 96 hours, whatever restarts there are.
+    for _ in 0..4 {
+        net.run(24 * HOUR);
+        net.restart(0);
+        net.restart(1);
+    }
+    net.run(5 * HOUR);
+    for node in &net.nodes {
+        assert!(!node.iv_update().is_in_progress(), "{:?}", node.iv_update());
+        assert_eq!(node.iv_update().index(), IvIndex(6));
+    }
+    assert_eq!(net.hello(0, all(), 4), [1]);
+    // A PDU of the IV Index before is still understood, and known to the replay list.
+    let replayed = net.nodes[1].discards().get(Discard::Replayed);
+    net.nodes[1].handle_pdu(net.now, &net::received(&played_back));
+    assert_eq!(net.nodes[1].discards().get(Discard::Replayed), replayed + 1);
+    assert_eq!(net.hello(2, all(), 4), [1]);
+}
+
+#[test]
+fn a_node_that_was_away_recovers_and_may_do_so_once_in_192_hours() {
+    let mut net = Net::new(1);
+    hear(&mut net, 0, &beacon(1, (false, true), 9));
+    assert_eq!(
+        (net.nodes[0].iv_update().index(), net.nodes[0].iv_update().is_in_progress()),
+        (IvIndex(9), true)
+    );
+    net.restart(0);
+    assert_eq!(
+        (net.nodes[0].iv_update().index(), net.nodes[0].iv_update().is_in_progress()),
+        (IvIndex(9), true)
+    );
+    hear(&mut net, 0, &beacon(1, (false, false), 12));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(9), "not again");
+    hear(&mut net, 0, &beacon(1, (false, false), 9));
+    assert!(!net.nodes[0].iv_update().is_in_progress(), "the 96 hours do not hold after a recovery");
+    net.run(192 * HOUR);
+    hear(&mut net, 0, &beacon(1, (false, false), 12));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(12));
+}
+
+#[test]
+fn a_beacon_of_a_secondary_subnet_does_not_change_the_iv_index_of_a_primary_member() {
+    let mut net = Net::new(1);
+    let second = KeyIndex::new(1).unwrap();
+    net.configure(0, ConfigMessage::NetKeyAdd { index: second, key: net_key(2) });
+    hear(&mut net, 0, &beacon(2, (false, true), 6));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(5));
+    // Somebody who has no key, or changes a bit, changes nothing.
+    let mut forged = beacon(1, (false, true), 6);
+    forged[1] = 0;
+    hear(&mut net, 0, &forged);
+    hear(&mut net, 0, &beacon(3, (false, true), 6));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(5));
+    assert_eq!(net.nodes[0].discards().get(Discard::Beacon), 3);
+    hear(&mut net, 0, &beacon(1, (false, true), 6));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(6));
+}
+
+#[test]
+fn an_iv_update_waits_for_segmented_messages() {
+    let mut net = Net::new(2);
+    net.hears = |_, _| false;
+    net.command(0, Command::IvUpdate(IvUpdateCommand::TestMode(true)));
+    net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
+    let message = mesh_proto::node::OutgoingMessage {
+        element: 0,
+        destination: mesh_proto::upper_transport::Destination::Address(Address::from(2)),
+        key: mesh_proto::keys::MessageKey::App(APP),
+        ttl: None,
+        payload: net::HELLO.with(&[0; 100]),
+        segmented: false,
+    };
+    net.command(0, Command::Send(message));
+    let deferred = net.nodes[0].handle_command(net.now, Command::IvUpdate(IvUpdateCommand::Finish));
+    assert_eq!(deferred, Err(CommandError::IvUpdate(IvUpdateError::Deferred)));
+    assert!(net.nodes[0].iv_update().is_in_progress());
+    net.run(30 * SECOND);
+    assert!(net.events.iter().any(|(_, event)| matches!(event, Event::Sent { result: Err(_), .. })));
+    assert!(!net.nodes[0].iv_update().is_in_progress());
+}
+
+#[test]
+fn a_key_refresh_goes_through_its_phases_and_leaves_out_who_did_not_get_the_key() {
+    let mut net = Net::new(4);
+    // The fourth is to be excluded.
+    for index in 0..3 {
+        net.configure(index, ConfigMessage::NetKeyUpdate { index: NET, key: net_key(9) });
+        net.configure(index, ConfigMessage::AppKeyUpdate { net_key_index: NET, index: APP, key: app_key(9) });
+        net.restart(index);
+    }
+    assert_eq!(phases(&net)[..3], [KeyRefreshPhase::First; 3]);
+    for index in 0..4 {
+        let model = mesh_wire::foundation::ModelRef { element: unicast(index + 1), model: net::MODEL };
+        let change = mesh_wire::foundation::SubscriptionChange::Add;
+        let address = Address::from(0xc000);
+        net.configure(usize::from(index), ConfigMessage::ModelSubscriptionChange { change, address, model });
+    }
+    assert_eq!(net.hello(0, Address::from(0xc000), 3), [0, 1, 2, 3], "the old keys still send");
+    // The manager goes first, and the others follow its beacons.
+    let transition = KeyRefreshTransition::UseNewKeys;
+    net.configure(0, ConfigMessage::KeyRefreshPhaseSet { index: NET, transition });
+    net.run(30 * SECOND);
+    assert_eq!(phases(&net)[..3], [KeyRefreshPhase::Second; 3]);
+    (0..3).for_each(|index| net.restart(index));
+    assert_eq!(phases(&net)[..3], [KeyRefreshPhase::Second; 3]);
+    assert_eq!(net.hello(1, Address::from(0xc000), 3), [0, 1, 2], "the new keys send");
+    assert_eq!(net.hello(3, Address::from(0xc000), 3), [0, 1, 2, 3], "the old ones are still heard");
+    let transition = KeyRefreshTransition::RevokeOldKeys;
+    net.configure(0, ConfigMessage::KeyRefreshPhaseSet { index: NET, transition });
+    net.run(30 * SECOND);
+    assert_eq!(phases(&net)[..3], [KeyRefreshPhase::Normal; 3]);
+    (0..3).for_each(|index| net.restart(index));
+    assert_eq!(net.hello(3, Address::from(0xc000), 3), [3], "and now no more");
+    assert_eq!(net.hello(2, Address::from(0xc000), 100), [0, 1, 2]);
+    assert!(net.nodes[..3].iter().all(|node| node.subnets()[0].current.net_key == net_key(9)));
+}
+
+#[test]
+fn the_second_phase_can_be_skipped_and_beacons_of_the_old_key_say_nothing_then() {
+    let mut net = Net::new(1);
+    net.configure(0, ConfigMessage::NetKeyUpdate { index: NET, key: net_key(9) });
+    hear(&mut net, 0, &beacon(1, (true, false), 5));
+    assert_eq!(phases(&net), [KeyRefreshPhase::First], "the old key does not take it on");
+    hear(&mut net, 0, &beacon(9, (false, false), 5));
+    assert_eq!(phases(&net), [KeyRefreshPhase::Normal]);
+    assert!(net.nodes[0].subnets()[0].current.net_key == net_key(9));
+    hear(&mut net, 0, &beacon(9, (true, false), 5));
+    assert_eq!(phases(&net), [KeyRefreshPhase::Normal], "it does not begin again");
+    net.configure(0, ConfigMessage::NetKeyUpdate { index: NET, key: net_key(8) });
+    hear(&mut net, 0, &beacon(8, (true, false), 5));
+    assert_eq!(phases(&net), [KeyRefreshPhase::Second]);
+    hear(&mut net, 0, &beacon(9, (false, true), 6));
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(5), "a beacon of the old key");
+}
+
+#[test]
+fn a_node_that_was_provisioned_in_the_second_phase_sees_its_end() {
+    let node = net::restore(clock::Instant::ORIGIN, 1, net::elements(), &net::Store::new());
+    let flags = NetworkFlags { key_refresh: true, iv_update: true };
+    let mut net = Net::new(1);
+    net.nodes[0] = node.with_network_flags(flags);
+    net.store(0);
+    assert_eq!(net.nodes[0].secure_network_beacon(NET).unwrap().flags, flags);
+    net.restart(0);
+    assert_eq!(net.nodes[0].secure_network_beacon(NET).unwrap().flags, flags);
+    hear(&mut net, 0, &beacon(1, (false, false), 5));
+    let flags = net.nodes[0].secure_network_beacon(NET).unwrap().flags;
+    assert_eq!(flags, NetworkFlags::default());
+}
+
+#[test]
+fn key_lists_answer_as_their_conditions_say() {
+    use ConfigMessage as M;
+    let mut net = Net::new(1);
+    let other = KeyIndex::new(7).unwrap();
+    let net_update = |key| M::NetKeyUpdate { index: NET, key: net_key(key) };
+    let app_update = |index, net_key_index, key| M::AppKeyUpdate { net_key_index, index, key: app_key(key) };
+    let phase = |transition| M::KeyRefreshPhaseSet { index: NET, transition };
+    let (new, revoke) = (KeyRefreshTransition::UseNewKeys, KeyRefreshTransition::RevokeOldKeys);
+    let steps = [
+        (M::NetKeyAdd { index: NET, key: net_key(1) }, Status::Success),
+        (M::NetKeyAdd { index: NET, key: net_key(2) }, Status::KeyIndexAlreadyStored),
+        (M::NetKeyDelete { index: other }, Status::Success),
+        (M::NetKeyDelete { index: NET }, Status::CannotRemove),
+        (M::NetKeyUpdate { index: other, key: net_key(2) }, Status::InvalidNetKeyIndex),
+        (M::KeyRefreshPhaseGet { index: other }, Status::InvalidNetKeyIndex),
+        (M::NodeIdentityGet { index: other }, Status::InvalidNetKeyIndex),
+        (M::AppKeyAdd { net_key_index: NET, index: APP, key: app_key(2) }, Status::KeyIndexAlreadyStored),
+        (M::AppKeyAdd { net_key_index: other, index: other, key: app_key(2) }, Status::InvalidNetKeyIndex),
+        (M::AppKeyDelete { net_key_index: other, index: APP }, Status::InvalidNetKeyIndex),
+        (app_update(APP, NET, 5), Status::CannotUpdate),
+        (net_update(1), Status::CannotUpdate),
+        (net_update(3), Status::Success),
+        (net_update(3), Status::Success),
+        (net_update(4), Status::CannotUpdate),
+        (app_update(other, NET, 5), Status::InvalidAppKeyIndex),
+        (app_update(APP, other, 5), Status::InvalidNetKeyIndex),
+        (app_update(APP, NET, 1), Status::CannotUpdate),
+        (app_update(APP, NET, 5), Status::Success),
+        (app_update(APP, NET, 5), Status::Success),
+        (app_update(APP, NET, 6), Status::CannotUpdate),
+        (phase(new), Status::Success),
+        (net_update(3), Status::CannotUpdate),
+        (app_update(APP, NET, 5), Status::CannotUpdate),
+        (phase(new), Status::Success),
+        (phase(revoke), Status::Success),
+        (phase(revoke), Status::Success),
+        (M::AppKeyAdd { net_key_index: NET, index: APP, key: app_key(5) }, Status::Success),
+    ];
+    for (number, (request, expected)) in steps.into_iter().enumerate() {
+        let answer = net.configure(0, request.clone());
+        assert_eq!(status_of(&answer), expected, "step {number}: {request:?}");
+    }
+    let M::KeyRefreshPhaseStatus { phase: 0, .. } = net.configure(0, M::KeyRefreshPhaseGet { index: NET })
+    else {
+        panic!("phase 0");
+    };
+}
+
+#[test]
+fn node_wide_states_are_read_and_written_and_outlast_a_restart() {
+    use ConfigMessage as M;
+    let mut net = Net::new(1);
+    let (on, none) = (FeatureState::Enabled, FeatureState::NotSupported);
+    let transmit = Transmit::from_octet(0x15);
+    let off = FeatureState::Disabled;
+    for (set, get, status) in [
+        (M::BeaconSet { beacon: off }, M::BeaconGet, M::BeaconStatus { beacon: off }),
+        (M::GattProxySet { proxy: on }, M::GattProxyGet, M::GattProxyStatus { proxy: none }),
+        (M::FriendSet { friend: on }, M::FriendGet, M::FriendStatus { friend: none }),
+        (
+            M::RelaySet { relay: on, retransmit: transmit },
+            M::RelayGet,
+            M::RelayStatus { relay: on, retransmit: transmit },
+        ),
+        (M::NetworkTransmitSet { transmit }, M::NetworkTransmitGet, M::NetworkTransmitStatus { transmit }),
+        (
+            M::NodeIdentitySet { index: NET, identity: on },
+            M::NodeIdentityGet { index: NET },
+            M::NodeIdentityStatus { status: Status::Success, index: NET, identity: none },
+        ),
+    ] {
+        assert_eq!(net.configure(0, set), status);
+        net.restart(0);
+        assert_eq!(net.configure(0, get), status);
+    }
+    let address = unicast(0x1234);
+    assert_eq!(
+        net.configure(0, M::LowPowerNodePollTimeoutGet { address }),
+        M::LowPowerNodePollTimeoutStatus { address, poll_timeout: 0 }
+    );
+}
+
+#[test]
+fn heartbeats_are_published_counted_and_triggered_by_changes() {
+    use ConfigMessage as M;
+    let mut net = Net::new(2);
+    let group = Address::from(0xc123);
+    let publication = HeartbeatPublication {
+        destination: group,
+        count_log: 3,
+        period_log: 4,
+        ttl: Ttl::new(9).unwrap(),
+        features: Features(0x0f),
+        net_key_index: NET,
+    };
+    let wrong = HeartbeatPublication { net_key_index: KeyIndex::new(9).unwrap(), ..publication };
+    let answer = net.configure(0, M::HeartbeatPublicationSet { publication: wrong });
+    assert_eq!(status_of(&answer), Status::InvalidNetKeyIndex);
+    net.configure(
+        1,
+        M::HeartbeatSubscriptionSet { source: unicast(1).into(), destination: group, period_log: 7 },
+    );
+    net.configure(0, M::HeartbeatPublicationSet { publication });
+    net.run(60 * SECOND);
+    let heard = |net: &Net| net.events.iter().filter(|x| matches!(x.1, Event::Heartbeat { .. })).count();
+    assert_eq!(heard(&net), 4);
+    let transmit = Transmit::from_octet(0);
+    net.configure(0, M::RelaySet { relay: FeatureState::Enabled, retransmit: transmit });
+    net.run(SECOND);
+    assert_eq!(heard(&net), 5, "a feature changed");
+    let Some((1, Event::Heartbeat { source, hops: 1, features })) = net.events.last() else { panic!() };
+    assert_eq!((*source, *features), (unicast(1), Features::RELAY));
+    let M::HeartbeatSubscriptionStatus { subscription, .. } = net.configure(1, M::HeartbeatSubscriptionGet)
+    else {
+        panic!("a status");
+    };
+    assert_eq!((subscription.count_log, subscription.min_hops, subscription.max_hops), (3, 1, 1));
+    // The publication outlasts a restart, and is off with its subnet.
+    net.restart(0);
+    net.run(SECOND);
+    assert_eq!(heard(&net), 6);
+}

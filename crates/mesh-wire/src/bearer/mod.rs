@@ -1,0 +1,8 @@
+//! What bearers carry: AD structures of the advertising bearer, the transactions of PB-ADV on it, and the PDUs of
+//! the Proxy protocol on a GATT connection.
+
+mod advertising;
+pub mod pb_adv;
+pub mod proxy;
+
+pub use advertising::{AdType, MAX_DATA};

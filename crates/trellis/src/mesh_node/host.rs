@@ -1,0 +1,390 @@
+//! The node and what it is before, as the commands and the bearer drive them. Does no I/O.
+
+use std::fmt::Display;
+
+use clock::Instant;
+use mesh_crypto::DevKey;
+use mesh_crypto::provisioning::AuthValue;
+use mesh_models::generic::OnOffServer;
+use mesh_proto::access::Element;
+use mesh_proto::bearer::{Received, Transmission};
+use mesh_proto::foundation::{HealthServer, Product};
+use mesh_proto::network::Relay;
+use mesh_proto::node::{self, Answer, Event, Node, NodeConfig, OutgoingMessage, Provisioned};
+use mesh_proto::provisioning::{
+    Authentication, Choice, DeviceConfig, DeviceEvent, OobValue, PbAdv, PbAdvConfig, Provisionee,
+    Provisioner, ProvisionerEvent,
+};
+use mesh_wire::access::Opcode;
+use mesh_wire::address::UnicastAddress;
+use mesh_wire::beacon::{Beacon, NetworkFlags, UnprovisionedDevice};
+use mesh_wire::bearer::AdType;
+use mesh_wire::foundation::{ConfigMessage, HealthMessage};
+use mesh_wire::provisioning::ProvisioningData;
+use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
+use serde_json::{Value, json};
+
+use super::command::Command;
+use super::{Options, seed};
+
+/// The company of a node that has none.
+const COMPANY: CompanyId = CompanyId(0xffff);
+
+/// A vendor's model that understands three opcodes, so that messages of any length can be tried.
+const PLAYGROUND: ModelId = ModelId::Vendor(COMPANY, 1);
+const PLAYGROUND_OPCODES: &[Opcode] =
+    &[Opcode::Vendor(0, COMPANY), Opcode::Vendor(1, COMPANY), Opcode::Vendor(2, COMPANY)];
+
+const ON_OFF_CLIENT: ModelId = ModelId::Sig(0x1001);
+
+/// What the Configuration Client understands: each status and list.
+const CONFIGURATION: &[Opcode] = &[
+    Opcode::One(0x02),
+    Opcode::One(0x06),
+    Opcode::Two(0x8002),
+    Opcode::Two(0x8003),
+    Opcode::Two(0x800b),
+    Opcode::Two(0x800e),
+    Opcode::Two(0x8011),
+    Opcode::Two(0x8014),
+    Opcode::Two(0x8017),
+    Opcode::Two(0x8019),
+    Opcode::Two(0x801f),
+    Opcode::Two(0x8025),
+    Opcode::Two(0x8028),
+    Opcode::Two(0x802a),
+    Opcode::Two(0x802c),
+    Opcode::Two(0x802e),
+    Opcode::Two(0x803c),
+    Opcode::Two(0x803e),
+    Opcode::Two(0x8043),
+    Opcode::Two(0x8044),
+    Opcode::Two(0x8048),
+    Opcode::Two(0x804a),
+    Opcode::Two(0x804c),
+    Opcode::Two(0x804e),
+];
+
+/// Everything that runs by hand.
+pub(super) struct Host {
+    options: Options,
+    device: Option<PbAdv<Provisionee>>,
+    node: Option<Node>,
+    provisioner: Option<(PbAdv<Provisioner>, Provision)>,
+    lines: Vec<Value>,
+}
+
+/// What a provisioning that is under way gives to its device.
+struct Provision {
+    address: UnicastAddress,
+    static_oob: Option<Vec<u8>>,
+}
+
+impl Host {
+    pub(super) fn new(now: Instant, options: Options) -> anyhow::Result<Self> {
+        let config = DeviceConfig {
+            static_oob: options.static_oob.as_deref().map(AuthValue::from_octets),
+            ..DeviceConfig::new(1)
+        };
+        let beacon = UnprovisionedDevice { uuid: options.uuid, oob_information: 0, uri_hash: None };
+        let device = Provisionee::new(config, seed()?);
+        let settings = PbAdvConfig { retry: options.pb_adv_retry, ..PbAdvConfig::default() };
+        let device = PbAdv::device(now, device, beacon, settings, seed()?);
+        let lines = vec![json!({"event": "unprovisioned", "uuid": hex::encode(options.uuid)})];
+        Ok(Self { options, device: Some(device), node: None, provisioner: None, lines })
+    }
+
+    pub(super) fn take_lines(&mut self) -> Vec<Value> {
+        std::mem::take(&mut self.lines)
+    }
+
+    pub(super) fn complain(&mut self, error: &impl Display) {
+        self.lines.push(json!({"event": "error", "error": error.to_string()}));
+    }
+
+    pub(super) fn poll_transmit(&mut self) -> Option<Transmission> {
+        let device = self.device.as_mut().and_then(PbAdv::poll_transmit);
+        let device = device.or_else(|| self.provisioner.as_mut().and_then(|(x, _)| x.poll_transmit()));
+        device.or_else(|| self.node.as_mut().and_then(Node::poll_transmit))
+    }
+
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        let device = self.device.as_ref().and_then(PbAdv::poll_timeout);
+        let provisioner = self.provisioner.as_ref().and_then(|(x, _)| x.poll_timeout());
+        [device, provisioner, self.node.as_ref().and_then(Node::poll_timeout)].into_iter().flatten().min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Instant) {
+        if let Some(device) = &mut self.device {
+            device.handle_timeout(now);
+        }
+        if let Some((provisioner, _)) = &mut self.provisioner {
+            provisioner.handle_timeout(now);
+        }
+        if let Some(node) = &mut self.node {
+            node.handle_timeout(now);
+        }
+        self.follow_up(now);
+    }
+
+    pub(super) fn handle_pdu(&mut self, now: Instant, received: &Received<'_>) {
+        if received.ad_type == AdType::MeshBeacon
+            && let Ok(Beacon::UnprovisionedDevice(device)) = Beacon::decode(received.data)
+        {
+            self.lines.push(json!({"event": "device", "uuid": hex::encode(device.uuid)}));
+            return;
+        }
+        if let Some(device) = &mut self.device {
+            device.handle_pdu(now, received);
+        }
+        if let Some((provisioner, _)) = &mut self.provisioner {
+            provisioner.handle_pdu(now, received);
+        }
+        if let Some(node) = &mut self.node {
+            node.handle_pdu(now, received);
+        }
+        self.follow_up(now);
+    }
+
+    /// Carries a command out; what is wrong with it is printed, only a broken system ends the program.
+    pub(super) fn handle_command(&mut self, now: Instant, command: Command) -> anyhow::Result<()> {
+        match command {
+            Command::Create { net_key, address } => {
+                let mut dev_key = [0; 16];
+                getrandom::fill(&mut dev_key)?;
+                let provisioned = Provisioned {
+                    net_key,
+                    net_key_index: KeyIndex::ZERO,
+                    iv_index: IvIndex(0),
+                    address,
+                    dev_key: DevKey::new(dev_key),
+                };
+                self.become_node(provisioned, NetworkFlags::default())?;
+            }
+            Command::Provision { uuid, address, static_oob } => {
+                let settings = PbAdvConfig { retry: self.options.pb_adv_retry, ..PbAdvConfig::default() };
+                let provisioner = Provisioner::new(0, seed()?);
+                let link = PbAdv::open(now, provisioner, uuid, settings, seed()?);
+                self.provisioner = Some((link, Provision { address, static_oob }));
+            }
+            Command::Enter(value) => self.enter(now, &value),
+            Command::Send { destination, key, payload, segmented } => {
+                let message = OutgoingMessage { element: 0, destination, key, ttl: None, payload, segmented };
+                self.ask_node(now, node::Command::Send(message));
+            }
+            Command::Local(payload) => {
+                let request = Opcode::decode(&payload)
+                    .and_then(|(opcode, parameters)| ConfigMessage::decode(opcode, parameters));
+                match request {
+                    Ok(request) => self.ask_node(now, node::Command::Configure(request)),
+                    Err(error) => self.complain(&error),
+                }
+            }
+            Command::Iv(command) => self.ask_node(now, node::Command::IvUpdate(command)),
+            Command::Quit => {}
+        }
+        self.follow_up(now);
+        Ok(())
+    }
+
+    fn ask_node(&mut self, now: Instant, command: node::Command) {
+        let Some(node) = &mut self.node else {
+            self.complain(&"the node belongs to no network yet");
+            return;
+        };
+        match node.handle_command(now, command) {
+            Ok(Answer::Configured(answer)) => {
+                self.lines.push(json!({"event": "configured", "payload": hex::encode(answer.encode())}));
+            }
+            Ok(_) => self.lines.push(json!({"event": "done"})),
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    fn enter(&mut self, now: Instant, text: &str) {
+        let value = text.parse().map_or_else(|_| OobValue::Text(text.to_owned()), OobValue::Number);
+        let text = OobValue::Text(text.to_owned());
+        let mut is_taken = false;
+        if let Some((link, _)) = &mut self.provisioner {
+            is_taken |=
+                link.with_protocol(now, |x| x.enter_value(now, &value).or(x.enter_value(now, &text))).is_ok();
+        }
+        if let Some(link) = &mut self.device {
+            is_taken |=
+                link.with_protocol(now, |x| x.enter_value(now, &value).or(x.enter_value(now, &text))).is_ok();
+        }
+        if !is_taken {
+            self.complain(&"no such value is asked for");
+        }
+    }
+
+    fn become_node(&mut self, provisioned: Provisioned, flags: NetworkFlags) -> anyhow::Result<()> {
+        let transmit = Transmit::from_octet(0x0a);
+        self.lines.push(json!({
+            "event": "provisioned",
+            "address": provisioned.address.to_string(),
+            "net_key": hex::encode(provisioned.net_key.as_bytes()),
+            "dev_key": hex::encode(provisioned.dev_key.as_bytes()),
+            "iv_index": provisioned.iv_index.0,
+        }));
+        let element = Element::new(0x0100)
+            .with_server(HealthServer::new(COMPANY, vec![0], Box::new(|_| Vec::new())))
+            .with_server(OnOffServer::new(false))
+            .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION)
+            .with_host(ModelId::HEALTH_CLIENT, &HealthMessage::CLIENT_OPCODES)
+            .with_host(ON_OFF_CLIENT, &[Opcode::Two(0x8204)])
+            .with_host(PLAYGROUND, PLAYGROUND_OPCODES);
+        let config = NodeConfig {
+            product: Product { company: COMPANY, product: 1, version: 1 },
+            elements: vec![element],
+            network_transmit: transmit,
+            relay: Relay { enabled: true, retransmit: transmit },
+            default_ttl: Ttl::new(7).unwrap_or(Ttl::MAX),
+            seed: seed()?,
+        };
+        self.node = Some(Node::new(provisioned, config).with_network_flags(flags));
+        Ok(())
+    }
+
+    /// Tells what has happened, and does what follows from it.
+    fn follow_up(&mut self, now: Instant) {
+        self.follow_device(now);
+        self.follow_provisioner(now);
+        while let Some(event) = self.node.as_mut().and_then(Node::poll_event) {
+            let line = self.describe(now, &event);
+            self.lines.push(line);
+        }
+        // The acknowledgments and the Link Close of a session that has ended are still to be sent.
+        if self.device.as_ref().is_some_and(PbAdv::is_finished) {
+            self.device = None;
+        }
+    }
+
+    fn follow_device(&mut self, now: Instant) {
+        while let Some(event) =
+            self.device.as_mut().and_then(|device| device.with_protocol(now, Provisionee::poll_event))
+        {
+            match event {
+                DeviceEvent::Provisioned { data, dev_key } => {
+                    let ProvisioningData { net_key, net_key_index, flags, iv_index, address } = data;
+                    let provisioned = Provisioned { net_key, net_key_index, iv_index, address, dev_key };
+                    if let Err(error) = self.become_node(provisioned, flags) {
+                        self.complain(&error);
+                    }
+                }
+                DeviceEvent::ShowValue { value, .. } => self.lines.push(show(&value)),
+                DeviceEvent::EnterValue { size, .. } => {
+                    self.lines.push(json!({"event": "enter", "size": size}));
+                }
+                DeviceEvent::Attention(duration) => {
+                    self.lines.push(json!({"event": "attention", "seconds": duration.as_secs()}));
+                }
+                DeviceEvent::HideValue => self.lines.push(json!({"event": "hide"})),
+                DeviceEvent::Failed(failure) => {
+                    self.lines.push(json!({"event": "provisioning_failed", "error": failure.to_string()}));
+                }
+            }
+        }
+    }
+
+    fn follow_provisioner(&mut self, now: Instant) {
+        while let Some((link, provision)) = &mut self.provisioner {
+            let Some(event) = link.with_protocol(now, Provisioner::poll_event) else { return };
+            match event {
+                ProvisionerEvent::Capabilities(_) => {
+                    let Some(choice) = self.node.as_ref().and_then(|node| choose(node, provision)) else {
+                        link.with_protocol(now, Provisioner::cancel);
+                        continue;
+                    };
+                    if let Err(error) = link.with_protocol(now, |x| x.choose(now, choice)) {
+                        link.with_protocol(now, Provisioner::cancel);
+                        self.complain(&error);
+                    }
+                }
+                ProvisionerEvent::Provisioned(new) => {
+                    self.lines.push(json!({
+                        "event": "added",
+                        "address": new.address.to_string(),
+                        "elements": new.elements,
+                        "dev_key": hex::encode(new.dev_key.as_bytes()),
+                        "authenticated": new.is_authenticated,
+                    }));
+                    let command = node::Command::AddDeviceKey {
+                        address: new.address,
+                        elements: new.elements,
+                        key: new.dev_key,
+                    };
+                    self.ask_node(now, command);
+                }
+                ProvisionerEvent::Failed(failure) => self.complain(&failure),
+                ProvisionerEvent::ShowValue { value, .. } => self.lines.push(show(&value)),
+                ProvisionerEvent::EnterValue { size, .. } => {
+                    self.lines.push(json!({"event": "enter", "size": size}));
+                }
+                ProvisionerEvent::HideValue => self.lines.push(json!({"event": "hide"})),
+            }
+        }
+    }
+
+    fn describe(&self, now: Instant, event: &Event) -> Value {
+        match event {
+            Event::Message(message) => json!({
+                "event": "message",
+                "source": message.source.to_string(),
+                "destination": message.destination.address().to_string(),
+                "model": message.model.to_string(),
+                "payload": hex::encode(message.opcode.with(&message.parameters)),
+            }),
+            Event::Changed { .. } => {
+                let lamp = self.node.as_ref().and_then(|node| node.server::<OnOffServer>(0));
+                json!({"event": "changed", "on": lamp.is_some_and(|lamp| lamp.is_on(now))})
+            }
+            Event::Sent { result, .. } => {
+                json!({"event": "sent", "error": result.as_ref().err().map(ToString::to_string)})
+            }
+            Event::IvIndex { index, is_in_progress } => {
+                json!({"event": "iv_index", "index": index.0, "in_progress": is_in_progress})
+            }
+            Event::KeyRefresh { net_key_index, phase } => json!({
+                "event": "key_refresh",
+                "net_key_index": u16::from(*net_key_index),
+                "phase": *phase as u8,
+            }),
+            Event::Heartbeat { source, hops, features } => json!({
+                "event": "heartbeat",
+                "source": source.to_string(),
+                "hops": hops,
+                "features": features.0,
+            }),
+            Event::Reset => json!({"event": "reset"}),
+        }
+    }
+}
+
+/// What a device gets from the network that the node belongs to.
+fn choose(node: &Node, provision: &Provision) -> Option<Choice> {
+    let subnet = node.subnets().first()?;
+    let flags = node.secure_network_beacon(subnet.index)?.flags;
+    Some(Choice {
+        authentication: match &provision.static_oob {
+            Some(value) => Authentication::Static(AuthValue::from_octets(value)),
+            None => Authentication::NoOob,
+        },
+        oob_public_key: None,
+        allows_cmac: true,
+        data: ProvisioningData {
+            net_key: subnet.sending().net_key.clone(),
+            net_key_index: subnet.index,
+            flags,
+            iv_index: node.iv_update().index(),
+            address: provision.address,
+        },
+    })
+}
+
+fn show(value: &OobValue) -> Value {
+    match value {
+        OobValue::Number(number) => json!({"event": "show", "value": number}),
+        OobValue::Text(text) => json!({"event": "show", "value": text}),
+    }
+}

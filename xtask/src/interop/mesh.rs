@@ -1,0 +1,61 @@
+//! BlueZ's bluetooth-meshd and `trellis mesh-node`, each as the provisioner of the other, and what tshark makes of it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, ensure};
+use serde_json::Value;
+
+use super::peers::MeshPeers;
+use super::process::{output, trellis};
+
+/// Runs both directions, and has tshark decrypt what was on the air.
+pub(crate) fn run(root: &Path, peers: &MeshPeers) -> anyhow::Result<()> {
+    let folder = root.join("target/interop/mesh");
+    if folder.exists() {
+        fs::remove_dir_all(&folder)?;
+    }
+    fs::create_dir_all(&folder)?;
+    let program = PathBuf::from(trellis(root, "mesh-node").get_program());
+    let mut probe = Command::new("bash");
+    probe.arg(root.join("testdata/peers/meshd-unit.sh")).arg(&peers.python);
+    probe.arg(root.join("interop/mesh_bluez.py")).arg(program).arg(&folder);
+    print!("{}", output(&mut probe)?);
+    check_capture(&folder)
+}
+
+/// That tshark finds nothing malformed in the run in which we provision meshd, and decrypts its messages.
+fn check_capture(folder: &Path) -> anyhow::Result<()> {
+    let keys: Value = serde_json::from_str(&fs::read_to_string(folder.join("we-provision.json"))?)?;
+    let field = |name: &str, at: usize| keys[name][at].as_str().context("a key").map(str::to_owned);
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-2").arg("-r").arg(folder.join("we-provision.pcap"));
+    // Each NetKey with the IV Index before and after the update.
+    for (net_key, app_key) in
+        [(field("net_keys", 0)?, field("app_keys", 0)?), (field("net_keys", 1)?, field("app_keys", 1)?)]
+    {
+        for iv_index in [0, 1] {
+            let row = format!("uat:btmesh_nw_keys:\"0x{net_key}\",\"0x{app_key}\",\"0x{iv_index:08x}\"");
+            tshark.args(["-o", &row]);
+        }
+    }
+    let dev_key = keys["dev_key"].as_str().context("a device key")?;
+    for address in ["0x0200", "0x0005"] {
+        tshark.args(["-o", &format!("uat:btmesh_dev_keys:\"0x{dev_key}\",\"{address}\"")]);
+    }
+    tshark.args(["-T", "fields", "-e", "_ws.malformed", "-e", "btmesh.model.opcode"]);
+    let shown = output(&mut tshark)?;
+    let malformed = shown.lines().filter(|line| !line.starts_with('\t')).count();
+    let opcodes: std::collections::BTreeSet<&str> = shown
+        .lines()
+        .filter_map(|line| line.split('\t').nth(1))
+        .filter(|opcode| !opcode.is_empty())
+        .collect();
+    println!("tshark: {malformed} malformed; messages decrypted: {opcodes:?}");
+    ensure!(malformed == 0, "tshark finds PDUs malformed");
+    for opcode in ["0x0002", "0x8003", "0x803e", "0x801f", "0x8202", "0x8044", "0x8017"] {
+        ensure!(opcodes.contains(opcode), "tshark did not decrypt a message {opcode}");
+    }
+    Ok(())
+}
