@@ -196,3 +196,9 @@ fn into_io(error: tungstenite::Error) -> io::Error {
 fn invalid(text: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
+
+impl std::fmt::Debug for Offer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Offer").field("path", &self.path).finish_non_exhaustive()
+    }
+}
