@@ -195,22 +195,26 @@ mod tests {
         assert_eq!(acl.len(), 4);
         let (operator, meter, other) = (who("operator", "desk"), who("", "meter-7"), who("", "meter-8"));
         assert!(publishes(&acl, operator, "anything") && subscribes(&acl, operator, "plant/meter-7/+"));
-        assert!(!publishes(&acl, operator, "plant/secret/a") && !subscribes(&acl, operator, "plant/secret/+"));
+        assert!(
+            !publishes(&acl, operator, "plant/secret/a") && !subscribes(&acl, operator, "plant/secret/+")
+        );
         assert!(!subscribes(&acl, operator, "#"), "it would show what is denied");
         assert!(!subscribes(&acl, operator, "$SYS/broker"), "a wildcard does not stand for $SYS");
-        assert!(publishes(&acl, meter, "plant/meter-7/log/x") && !publishes(&acl, other, "plant/meter-7/log/x"));
+        assert!(
+            publishes(&acl, meter, "plant/meter-7/log/x") && !publishes(&acl, other, "plant/meter-7/log/x")
+        );
         assert!(!subscribes(&acl, meter, "plant/meter-7/log/x"), "publishing only");
         assert!(subscribes(&acl, other, "plant/meter-7/state") && !subscribes(&acl, other, "plant/#"));
-        assert!(subscribes(&acl, other, "$share/g/plant/+/state") && !subscribes(&acl, other, "$share/g/plant/#"));
+        assert!(
+            subscribes(&acl, other, "$share/g/plant/+/state") && !subscribes(&acl, other, "$share/g/plant/#")
+        );
         assert!(!publishes(&acl, other, "plant/meter-7/state"), "denied, as no rule speaks of it");
     }
 
     #[test]
     fn a_client_has_its_own_topics_and_no_name_gives_it_more() {
-        let acl = Acl::parse(
-            "[[rules]]\nallow = 'all'\ntopics = ['u/${username}/#', 'c/${clientid}']\n",
-        )
-        .unwrap();
+        let acl =
+            Acl::parse("[[rules]]\nallow = 'all'\ntopics = ['u/${username}/#', 'c/${clientid}']\n").unwrap();
         assert!(subscribes(&acl, who("ann", "x"), "u/ann/#") && publishes(&acl, who("", "x"), "c/x"));
         assert!(!subscribes(&acl, who("ann", "x"), "u/bob/#") && !publishes(&acl, who("", "x"), "u//a"));
         for name in ["+", "#", "ann/..", "a/b"] {
@@ -236,7 +240,9 @@ mod tests {
     fn a_file_that_is_wrong_says_where() {
         let error = |text: &str| Acl::parse(text).unwrap_err().to_string();
         assert!(error("[[rules]]\ntopics = ['a']\n").starts_with("rule 1: say either"));
-        assert!(error("[[rules]]\nallow='all'\ndeny='all'\ntopics = ['a']\n").starts_with("rule 1: say either"));
+        assert!(
+            error("[[rules]]\nallow='all'\ndeny='all'\ntopics = ['a']\n").starts_with("rule 1: say either")
+        );
         assert!(error("[[rules]]\nallow='all'\ntopics = []\n").contains("topics is empty"));
         assert!(error("[[rules]]\nallow='all'\ntopics = ['a/#/b']\n").contains("\"a/#/b\""));
         assert!(error("[[rules]]\nallow='all'\nuser='a'\ntopics = ['a']\n").contains("unknown field `user`"));

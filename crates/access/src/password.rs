@@ -27,7 +27,9 @@ pub enum UsersError {
         line: usize,
     },
     /// A line's hash is none that this program can check. The hash itself is not shown.
-    #[error("line {line}: the hash of {name:?} is no Argon2id hash in PHC form; make it anew with `trellis passwd`")]
+    #[error(
+        "line {line}: the hash of {name:?} is no Argon2id hash in PHC form; make it anew with `trellis passwd`"
+    )]
     Hash {
         /// The line's number, from 1.
         line: usize,
@@ -168,7 +170,9 @@ mod tests {
         let users = Users::parse(&text).unwrap();
         assert_eq!(users.len(), 2);
         assert!(users.verify("ann", b"secret") && users.verify("bob", b"other"));
-        for (name, password) in [("ann", "other"), ("bob", "secret"), ("eve", "secret"), ("ann", ""), ("", "")] {
+        for (name, password) in
+            [("ann", "other"), ("bob", "secret"), ("eve", "secret"), ("ann", ""), ("", "")]
+        {
             assert!(!users.verify(name, password.as_bytes()), "{name} {password}");
         }
         assert!(!format!("{users:?}").contains("argon2"), "hashes are not shown");
@@ -183,7 +187,8 @@ mod tests {
     fn what_is_wrong_with_a_file_is_said_without_showing_a_hash() {
         assert_eq!(Users::parse("\nann").unwrap_err(), UsersError::Form { line: 2 });
         assert_eq!(Users::parse(":x").unwrap_err(), UsersError::Form { line: 1 });
-        for hash in ["secret", "$2b$10$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ"] {
+        for hash in ["secret", "$2b$10$abcdefghijklmnopqrstuv", "$argon2id$v=19$m=65536,t=2,p=1$c29tZXNhbHQ"]
+        {
             let error = Users::parse(&format!("ann:{hash}")).unwrap_err();
             assert_eq!(error, UsersError::Hash { line: 1, name: "ann".to_owned() });
             assert!(!error.to_string().contains(hash));

@@ -49,7 +49,9 @@ impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Filter(error) => f.write_str(error),
-            Self::Placeholder => f.write_str("${username} and ${clientid} are whole levels, and there are no others"),
+            Self::Placeholder => {
+                f.write_str("${username} and ${clientid} are whole levels, and there are no others")
+            }
         }
     }
 }
@@ -59,7 +61,9 @@ impl Pattern {
         // A placeholder counts as an ordinary level here: none of its characters is special to a filter.
         let filter = TopicFilter::new(text).map_err(|error| PatternError::Filter(error.to_string()))?;
         if filter.share().is_some() {
-            return Err(PatternError::Filter("a rule speaks of topics, so it has no $share/group".to_owned()));
+            return Err(PatternError::Filter(
+                "a rule speaks of topics, so it has no $share/group".to_owned(),
+            ));
         }
         let levels = filter.levels().map(|level| match level {
             b"+" => Ok(Level::One),
@@ -145,7 +149,10 @@ mod tests {
         let mut all: Vec<String> = levels.iter().map(ToString::to_string).collect();
         let mut last = all.clone();
         for _ in 0..3 {
-            last = last.iter().flat_map(|head| levels.iter().map(move |level| format!("{head}/{level}"))).collect();
+            last = last
+                .iter()
+                .flat_map(|head| levels.iter().map(move |level| format!("{head}/{level}")))
+                .collect();
             all.extend(last.iter().cloned());
         }
         all
@@ -206,7 +213,9 @@ mod tests {
         assert!(covers("a/#", "a") && covers("a/#", "a/b/+") && covers("a/#", "a/#") && covers("#", "+"));
         assert!(covers("a/+", "a/b") && covers("a/+", "a/+"));
         assert!(!covers("a/+", "a/#") && !covers("a/+", "a") && !covers("a/b", "a/+"));
-        assert!(!covers("#", "$SYS/broker") && !covers("+/broker", "$SYS/broker") && covers("$SYS/#", "$SYS/a"));
+        assert!(
+            !covers("#", "$SYS/broker") && !covers("+/broker", "$SYS/broker") && covers("$SYS/#", "$SYS/a")
+        );
     }
 
     #[test]

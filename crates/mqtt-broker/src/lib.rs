@@ -41,8 +41,8 @@ pub use limits::Limits;
 pub use message::Message;
 pub use retained::RetainedMessages;
 pub use routes::{RouteTable, ShardId, ShardSet};
-pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use shard::{ConnectionId, EndReason, Ended, Output, PeerMessage, Shard};
+pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use stats::Stats;
 pub use subscriptions::SubscriptionTree;
 

@@ -224,7 +224,8 @@ impl Tls {
         let mut config = match &self.certificate {
             None => builder.with_no_client_auth(),
             Some((certificate, key)) => {
-                let unfit = |source: rustls::Error| TlsError::Unfit { path: key.clone(), source: source.into() };
+                let unfit =
+                    |source: rustls::Error| TlsError::Unfit { path: key.clone(), source: source.into() };
                 builder
                     .with_client_auth_cert(tls::certificates(certificate)?, tls::private_key(key)?)
                     .map_err(unfit)?
@@ -288,7 +289,9 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Broker>().unwrap().to_string(), wanted);
         }
-        for bad in ["localhost", "http://a", "mqtt://", "mqtt://a:b", "mqtt://a/b", "mqtt://[::1", "mqtt://u:p@a"] {
+        for bad in
+            ["localhost", "http://a", "mqtt://", "mqtt://a:b", "mqtt://a/b", "mqtt://[::1", "mqtt://u:p@a"]
+        {
             assert!(bad.parse::<Broker>().is_err(), "{bad}");
         }
     }

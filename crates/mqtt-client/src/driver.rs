@@ -288,7 +288,9 @@ impl Driver {
     fn ask(&mut self, asked: Asked, answer: Option<Answer<Vec<ReasonCode>>>) {
         let now = self.now();
         let sent = match asked.clone() {
-            Asked::Subscribe(filters, properties) => self.connection.subscribe_with(now, filters, *properties),
+            Asked::Subscribe(filters, properties) => {
+                self.connection.subscribe_with(now, filters, *properties)
+            }
             Asked::Unsubscribe(filters) => self.connection.unsubscribe(now, filters),
         };
         match (sent, answer) {

@@ -141,11 +141,7 @@ impl Options {
 impl Default for Reconnect {
     /// Pauses from 1 second to 1 minute, for ever.
     fn default() -> Self {
-        Self {
-            first_pause: Duration::from_secs(1),
-            longest_pause: Duration::from_secs(60),
-            attempts: None,
-        }
+        Self { first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60), attempts: None }
     }
 }
 

@@ -45,7 +45,10 @@ impl Subscriptions {
     }
 
     /// What has to be asked for on a new connection: what was not answered, and in a new session also what is held.
-    pub(crate) fn ask_again(&mut self, session_present: bool) -> Vec<(Asked, Option<Answer<Vec<ReasonCode>>>)> {
+    pub(crate) fn ask_again(
+        &mut self,
+        session_present: bool,
+    ) -> Vec<(Asked, Option<Answer<Vec<ReasonCode>>>)> {
         let mut again = Vec::new();
         if !session_present {
             again.extend(self.held.iter().map(|(filter, (options, properties))| {

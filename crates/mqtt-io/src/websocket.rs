@@ -13,7 +13,9 @@ use tokio_tungstenite::tungstenite::handshake::client::Request as ClientRequest;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::http::header::{HeaderName, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL};
 use tokio_tungstenite::tungstenite::http::{self, StatusCode};
-use tokio_tungstenite::tungstenite::{self, Message, client::IntoClientRequest as _, protocol::WebSocketConfig};
+use tokio_tungstenite::tungstenite::{
+    self, Message, client::IntoClientRequest as _, protocol::WebSocketConfig,
+};
 
 /// The subprotocol of MQTT ([MQTT-6.0.0-3]).
 const SUBPROTOCOL: &str = "mqtt";
@@ -161,11 +163,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for WebSocketBytes<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for WebSocketBytes<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(into_io)?;
         let length = bytes.len().min(WRITE_CHUNK);
         let message = Message::Binary(Bytes::copy_from_slice(&bytes[..length]));

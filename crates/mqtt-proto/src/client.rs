@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use clock::Instant;
 use mqtt_wire::{
-    Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Properties, Publish,
-    QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, UnsubAck, Unsubscribe, Version,
+    Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Properties,
+    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, UnsubAck, Unsubscribe,
+    Version,
 };
 
 use crate::session::{Inbound, Outbound, Receipt, Resend};

@@ -66,8 +66,11 @@ impl Passwords {
     }
 
     /// Looks a password up, and hands the answer to `answer`.
-    pub(crate) fn look_up<F>(self: &Arc<Self>, lookup: Lookup, answer: impl FnOnce(Verdict) -> F + Send + 'static)
-    where
+    pub(crate) fn look_up<F>(
+        self: &Arc<Self>,
+        lookup: Lookup,
+        answer: impl FnOnce(Verdict) -> F + Send + 'static,
+    ) where
         F: Future<Output = ()> + Send,
     {
         let passwords = Arc::clone(self);

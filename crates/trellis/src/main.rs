@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod gateway_shell;
 mod mesh_config;
+mod listener_config;
 mod simulation;
 mod status_page;
 mod stop;

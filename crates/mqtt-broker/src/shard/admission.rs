@@ -36,7 +36,10 @@ pub struct Lookup {
 /// The password stays out of logs.
 impl std::fmt::Debug for Lookup {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lookup").field("id", &self.id).field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("Lookup")
+            .field("id", &self.id)
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -81,6 +84,9 @@ pub enum Refusal {
     /// The client broke a rule of the protocol.
     #[error("{0}")]
     Protocol(ProtocolError),
+    /// The client says not who it is, which it has to.
+    #[error("the client has no user name, and needs one here")]
+    Anonymous,
     /// The user name or the password is wrong.
     #[error("the user name or the password is wrong")]
     Credentials,
@@ -97,7 +103,7 @@ impl From<Refusal> for ReasonCode {
         match refusal {
             Refusal::Protocol(error) => Self::from(&error),
             Refusal::Credentials => Self::BadUserNameOrPassword,
-            Refusal::Will => Self::NotAuthorized,
+            Refusal::Anonymous | Refusal::Will => Self::NotAuthorized,
             Refusal::Busy => Self::ServerBusy,
         }
     }
@@ -148,8 +154,10 @@ impl Shard {
             Credentials::Anonymous => Principal::Client { username: None },
             Credentials::Proved => Principal::Client { username: connect.username.clone() },
             Credentials::Password => {
-                let (Some(username), Some(password)) = (connect.username.clone(), connect.password.take())
-                else {
+                let Some(username) = connect.username.clone() else {
+                    return refused(connect.version, Refusal::Anonymous);
+                };
+                let Some(password) = connect.password.take() else {
                     return refused(connect.version, Refusal::Credentials);
                 };
                 self.access.next_lookup += 1;

@@ -36,7 +36,11 @@ impl Transport {
     }
 
     /// Makes a link of a socket. All that is read for it is taken from `budget`.
-    pub(crate) async fn establish(&self, socket: TcpStream, budget: &Arc<Budget>) -> io::Result<(Link, Names)> {
+    pub(crate) async fn establish(
+        &self,
+        socket: TcpStream,
+        budget: &Arc<Budget>,
+    ) -> io::Result<(Link, Names)> {
         if self.tls.is_none() && self.websocket.is_none() {
             return Ok((Link::Tcp(socket), Names::default()));
         }
@@ -85,10 +89,12 @@ mod tests {
 
     #[test]
     fn pages_of_this_machine_are_told_from_those_that_look_like_it() {
-        for origin in ["http://localhost", "http://localhost:18083", "https://127.0.0.1:1", "http://[::1]:80"] {
+        for origin in ["http://localhost", "http://localhost:18083", "https://127.0.0.1:1", "http://[::1]:80"]
+        {
             assert!(is_of_this_machine(origin), "{origin}");
         }
-        for origin in ["null", "", "https://localhost.example", "https://example:80", "http://127.0.0.1.example"]
+        for origin in
+            ["null", "", "https://localhost.example", "https://example:80", "http://127.0.0.1.example"]
         {
             assert!(!is_of_this_machine(origin), "{origin}");
         }

@@ -137,7 +137,8 @@ impl ResolvesServerCert for Certificates {
 }
 
 fn read_name(field: CertificateField, certificate: &CertificateDer<'_>) -> Result<Text, TlsError> {
-    let missing = || TlsError::Setting(format!("the client's certificate has no {field:?} that could be a name"));
+    let missing =
+        || TlsError::Setting(format!("the client's certificate has no {field:?} that could be a name"));
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).map_err(|_| missing())?;
     let subject = parsed.subject();
     let name = match field {
