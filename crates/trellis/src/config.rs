@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
-use crate::mesh_config::MeshConfig;
 use crate::listener_config::{Access, Listener, Transport};
+use crate::mesh_config::MeshConfig;
 
 /// Everything that a server can be told. What a file leaves out has the default given here.
 #[derive(Clone, Debug, Deserialize)]

@@ -31,7 +31,9 @@ pub(crate) async fn run(args: Connect) -> anyhow::Result<()> {
                 break;
             }
             // A session that goes on may have messages.
-            message = messages.next() => _ = message?,
+            message = messages.next() => {
+                message?;
+            }
             Ok(()) = status.changed() => {
                 let text = match &*status.borrow_and_update() {
                     Status::Connected(connack) => {
