@@ -10,7 +10,7 @@ use std::time::Duration;
 use mqtt_broker::{RetainedMessages, Shared, Stats};
 use mqtt_io::tls::TlsError;
 use tokio::io::DuplexStream;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::alarms::{Alarm, Alarms};
@@ -35,6 +35,9 @@ const LOCAL_BUFFER: usize = 256 * 1024;
 
 /// What comes before a CONNECT, at most: a TLS handshake and an HTTP request.
 const MAX_PREAMBLE: usize = 128 * 1024;
+
+/// Connections that may wait in the system until they are accepted.
+const BACKLOG: u32 = 4_096;
 
 /// How often files are looked at for changes, and alarms for their end.
 const LOOK: Duration = Duration::from_secs(1);
@@ -145,7 +148,7 @@ impl Server {
             let tls = |source| StartError::Tls { name: listener.name.clone(), source };
             let transport = Transport::load(listener, max_message_size).map_err(tls)?;
             listeners.push(Listener::new(listener, transport));
-            sockets.push(bind(listener.bind).await?);
+            sockets.push(bind(listener.bind)?);
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shared = Shared::new(config.shards.map_or(cores, NonZeroUsize::get), config.limits);
@@ -308,8 +311,15 @@ fn check(listener: &ListenerConfig, config: &Config) -> Result<(), StartError> {
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of an earlier run that linger are no reason not to listen.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::InUse { address },
         _ => StartError::Bind { address, source },
     })
