@@ -53,9 +53,11 @@ for number in range(20):
     speaker.publish(f"sleep/{version}", str(number), qos=1 + number % 2).wait_for_publish(10)
 sleeper, present = connect("sleeper", clean=False)
 assert present, "the session is gone"
-for number in range(20):
-    topic, payload, qos = sleeper.received.get(timeout=10)
-    assert (payload, qos) == (str(number), 1 + number % 2), (number, payload, qos)
+received = [sleeper.received.get(timeout=10) for _ in range(20)]
+for qos in (1, 2):
+    # paho hands out a message of QoS 2 when it is released, so only those of one QoS keep their order.
+    payloads = [payload for _, payload, its_qos in received if its_qos == qos]
+    assert payloads == [str(number) for number in range(qos - 1, 20, 2)], (qos, payloads)
 end(sleeper)
 
 watcher, _ = connect("watcher")
