@@ -13,11 +13,13 @@ pub(crate) enum Asked {
     Unsubscribe(Vec<TopicFilter>),
 }
 
+/// What was asked for, and whoever waits for the answer: nobody, when it was asked again after a reconnection.
+pub(crate) type Pending = (Asked, Option<Answer<Vec<ReasonCode>>>);
+
 /// What was asked for and not answered, and what is subscribed to.
 #[derive(Debug, Default)]
 pub(crate) struct Subscriptions {
-    /// Nobody waits for the answer to what was asked again after a reconnection.
-    asked: HashMap<PacketId, (Asked, Option<Answer<Vec<ReasonCode>>>)>,
+    asked: HashMap<PacketId, Pending>,
     held: BTreeMap<TopicFilter, (SubscriptionOptions, Box<Properties>)>,
 }
 
@@ -45,10 +47,7 @@ impl Subscriptions {
     }
 
     /// What has to be asked for on a new connection: what was not answered, and in a new session also what is held.
-    pub(crate) fn ask_again(
-        &mut self,
-        session_present: bool,
-    ) -> Vec<(Asked, Option<Answer<Vec<ReasonCode>>>)> {
+    pub(crate) fn ask_again(&mut self, session_present: bool) -> Vec<Pending> {
         let mut again = Vec::new();
         if !session_present {
             again.extend(self.held.iter().map(|(filter, (options, properties))| {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Something that keeps the server from doing all that it should.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Alarm {
     /// There are as many connections as there may be; listeners wait for some to end.
     ConnectionLimit,
@@ -38,7 +38,7 @@ impl Alarms {
     /// Its cause is there. Said in the log once, until it has ended.
     pub(crate) fn raise(&self, alarm: Alarm) {
         let mut alarms = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if alarms.insert(alarm.clone(), Instant::now()).is_none() {
+        if alarms.insert(alarm, Instant::now()).is_none() {
             tracing::warn!(%alarm, "alarm");
         }
     }
@@ -56,6 +56,6 @@ impl Alarms {
     }
 
     pub(crate) fn current(&self) -> Vec<Alarm> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 }

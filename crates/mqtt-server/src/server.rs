@@ -22,6 +22,7 @@ use crate::listener::Listener;
 use crate::passwords::{self, AccessError, Passwords};
 use crate::transport::Transport;
 use crate::transport::budget::HandshakeBytes;
+use crate::transport::tls::Tls;
 use crate::{descriptors, files};
 
 /// Connections that may wait for a shard to take them.
@@ -260,7 +261,7 @@ impl Core {
     fn reload(&self) -> Vec<String> {
         let mut errors = Vec::new();
         for listener in &self.listeners {
-            if let Some(Err(error)) = listener.transport.tls.as_ref().map(|tls| tls.reload()) {
+            if let Some(Err(error)) = listener.transport.tls.as_ref().map(Tls::reload) {
                 errors.push(format!("listener {:?}: {error}", listener.name));
             }
         }
@@ -272,7 +273,7 @@ impl Core {
 
     fn files(&self) -> Vec<PathBuf> {
         let tls = self.listeners.iter().filter_map(|listener| listener.transport.tls.as_ref());
-        tls.flat_map(|tls| tls.files()).chain(passwords::files(&self.config.access)).collect()
+        tls.flat_map(Tls::files).chain(passwords::files(&self.config.access)).collect()
     }
 
     /// Looks for files that have changed and alarms that have ended, until the server stops.
