@@ -11,6 +11,9 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf, ReadHalf, Wr
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+/// Room that is made for a read before there is a session. Strangers may leave it half used, many at a time.
+const FIRST_CHUNK: usize = 1_024;
+
 /// Room that is made for a read.
 const READ_CHUNK: usize = 16 * 1024;
 
@@ -72,7 +75,7 @@ impl Link {
     /// Appends what comes next to `input`; 0: the other side has ended. No buffer is held while nothing comes.
     pub(crate) async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Tcp(stream) => read_when_ready(stream, input).await,
+            Self::Tcp(stream) => read_when_ready(stream, input, FIRST_CHUNK).await,
             Self::Stream(stream) => read_through_scratch(stream, input).await,
         }
     }
@@ -118,16 +121,16 @@ impl Reader {
     /// Appends what comes next to `input`; 0: the other side has ended. No buffer is held while nothing comes.
     pub(crate) async fn read(&mut self, input: &mut BytesMut) -> io::Result<usize> {
         match self {
-            Self::Tcp(reader) => read_when_ready(reader.as_ref(), input).await,
+            Self::Tcp(reader) => read_when_ready(reader.as_ref(), input, READ_CHUNK).await,
             Self::Stream(reader) => read_through_scratch(reader, input).await,
         }
     }
 }
 
-async fn read_when_ready(stream: &TcpStream, input: &mut BytesMut) -> io::Result<usize> {
+async fn read_when_ready(stream: &TcpStream, input: &mut BytesMut, room: usize) -> io::Result<usize> {
     loop {
         stream.readable().await?;
-        input.reserve(READ_CHUNK);
+        input.reserve(room);
         match stream.try_read_buf(input) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if input.is_empty() {

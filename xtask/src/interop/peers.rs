@@ -9,9 +9,8 @@ use anyhow::{Context as _, bail};
 use super::process::{check, is_there};
 
 /// Programs, and the Debian packages that have them.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 13] = [
     ("mosquitto", "mosquitto"),
-const DEBIAN: [(&str, &str); 12] = [
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("tshark", "tshark"),
