@@ -35,11 +35,14 @@ mod subscriptions;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
+
 pub use limits::Limits;
 pub use message::Message;
 pub use retained::RetainedMessages;
 pub use routes::{RouteTable, ShardId, ShardSet};
 pub use shard::{ConnectionId, EndReason, Ended, Output, PeerMessage, Shard};
+pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use stats::Stats;
 pub use subscriptions::SubscriptionTree;
 
@@ -50,6 +53,8 @@ pub struct Shared {
     pub routes: RouteTable,
     /// The retained messages.
     pub retained: RetainedMessages,
+    /// The rules of access, which may be replaced at any time; without any, everybody may do everything.
+    pub acl: ArcSwapOption<access::Acl>,
     /// The limits.
     pub limits: Limits,
     shards: usize,
@@ -64,7 +69,7 @@ impl Shared {
     pub fn new(shards: usize, limits: Limits) -> Arc<Self> {
         let shards = shards.clamp(1, ShardSet::MAX);
         let retained = RetainedMessages::new(limits.max_retained, limits.max_retained_bytes);
-        Arc::new(Self { routes: RouteTable::new(), retained, limits, shards })
+        Arc::new(Self { routes: RouteTable::new(), retained, acl: ArcSwapOption::empty(), limits, shards })
     }
 
     /// How many shards there are.

@@ -21,6 +21,8 @@ pub struct Stats {
     pub dropped_too_large: u64,
     /// Retained messages that found no room.
     pub dropped_retained_full: u64,
+    /// Messages that their publisher was not allowed to publish.
+    pub dropped_not_authorized: u64,
 }
 
 impl Stats {
@@ -31,6 +33,7 @@ impl Stats {
             + self.dropped_expired
             + self.dropped_too_large
             + self.dropped_retained_full
+            + self.dropped_not_authorized
     }
 }
 
@@ -48,6 +51,7 @@ impl Add for Stats {
             dropped_expired: self.dropped_expired + other.dropped_expired,
             dropped_too_large: self.dropped_too_large + other.dropped_too_large,
             dropped_retained_full: self.dropped_retained_full + other.dropped_retained_full,
+            dropped_not_authorized: self.dropped_not_authorized + other.dropped_not_authorized,
         }
     }
 }

@@ -1,9 +1,12 @@
-use mqtt_wire::{ConnAck, Publish, ReasonCode, SubscribeFilter, TopicFilter};
+use std::sync::Arc;
+
+use mqtt_wire::{ConnAck, Properties, Publish, ReasonCode, SubscribeFilter, TopicFilter};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::driver::{Driver, Request};
+use crate::broker::{Broker, Stream};
+use crate::driver::{Driver, Ends, Request};
 use crate::options::{ConnectError, Error, Options};
 
 /// Messages that may wait to be taken before the connection is held back.
@@ -16,7 +19,24 @@ const REQUESTS: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Client {
     requests: mpsc::Sender<Request>,
-    connack: std::sync::Arc<ConnAck>,
+    status: watch::Receiver<Status>,
+    connack: Arc<ConnAck>,
+}
+
+/// How the connection is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// It is there, and this is how the broker accepted it.
+    Connected(Arc<ConnAck>),
+    /// It was lost, and is being made again.
+    Reconnecting {
+        /// Why it was lost, or why the last attempt failed.
+        error: String,
+        /// The number of the attempt that comes next.
+        attempt: u32,
+    },
+    /// It is over.
+    Ended,
 }
 
 /// The messages that arrive.
@@ -27,6 +47,18 @@ pub struct Messages {
 }
 
 impl Client {
+    /// Connects to a broker, and again when the connection is lost, if [`Options::reconnect`] says so: what was not
+    /// acknowledged is sent again, and what was subscribed to is, if the broker has forgotten it. What is asked for
+    /// in between waits. Only the first attempt has to succeed.
+    ///
+    /// # Errors
+    /// Why there is no connection.
+    pub async fn open(broker: Broker, options: Options) -> Result<(Self, Messages), ConnectError> {
+        let timeout = || ConnectError::Timeout { address: broker.to_string() };
+        let stream = tokio::time::timeout(options.timeout, broker.dial()).await.map_err(|_| timeout())??;
+        Self::start(stream, Some(broker), options).await
+    }
+
     /// Connects over TCP.
     ///
     /// # Errors
@@ -46,25 +78,41 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        Self::start(Box::new(stream), None, options).await
+    }
+
+    async fn start(
+        stream: Box<dyn Stream>,
+        broker: Option<Broker>,
+        options: Options,
+    ) -> Result<(Self, Messages), ConnectError> {
         let (requests, request_receiver) = mpsc::channel(REQUESTS);
         let (message_sender, messages) = mpsc::channel(MESSAGES);
         let (end_sender, end) = oneshot::channel();
-        let (driver, connack) = Driver::connect(stream, &options, request_receiver, message_sender).await?;
+        let (status_sender, status) = watch::channel(Status::Ended);
+        let ends = Ends { requests: request_receiver, messages: message_sender, status: status_sender };
+        let (driver, connack) = Driver::connect(stream, broker, options, ends).await?;
         tokio::spawn(async move {
             let error = driver.run().await;
             // Nobody may be left to hear it.
             let _ = end_sender.send(error);
         });
-        Ok((Self { requests, connack: connack.into() }, Messages { messages, end }))
+        Ok((Self { requests, status, connack }, Messages { messages, end }))
     }
 
-    /// What the broker said when it accepted the connection.
+    /// What the broker said when it accepted the first connection.
     pub fn connack(&self) -> &ConnAck {
         &self.connack
     }
 
+    /// How the connection is, now and whenever that changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
     /// Publishes a message. With QoS 0 this returns when it is on its way to the network; with QoS 1 and 2 when the
-    /// broker has acknowledged it, with the broker's reason code.
+    /// broker has acknowledged it, with the broker's reason code. Waits while as many are on their way as the broker
+    /// allows.
     ///
     /// # Errors
     /// Why it could not be sent, or that the connection ended before the acknowledgment.
@@ -77,7 +125,19 @@ impl Client {
     /// # Errors
     /// Why it could not be sent, or that the connection ended before the answer.
     pub async fn subscribe(&self, filters: Vec<SubscribeFilter>) -> Result<Vec<ReasonCode>, Error> {
-        self.request(|answer| Request::Subscribe(filters, answer)).await
+        self.subscribe_with(filters, Properties::default()).await
+    }
+
+    /// Subscribes with properties of SUBSCRIBE (MQTT 5.0): a Subscription Identifier, User Properties.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`].
+    pub async fn subscribe_with(
+        &self,
+        filters: Vec<SubscribeFilter>,
+        properties: Properties,
+    ) -> Result<Vec<ReasonCode>, Error> {
+        self.request(|answer| Request::Subscribe(filters, Box::new(properties), answer)).await
     }
 
     /// Ends subscriptions; returns the broker's reason code for each filter, before MQTT 5.0 none.

@@ -1,11 +1,35 @@
-//! An MQTT client for tokio: versions 3.1, 3.1.1 and 5.0, over TCP or any stream of bytes.
+//! An MQTT client for tokio: versions 3.1, 3.1.1 and 5.0, over TCP, TLS, WebSocket, or any stream of bytes.
 //!
-//! [`Client::connect`] gives a [`Client`], which publishes and subscribes and can be cloned, and [`Messages`], what
-//! arrives. Publishing with QoS 1 or 2 waits for the broker's word; messages that nobody takes hold the connection
-//! back instead of piling up.
+//! [`Client::open`] and [`Client::connect`] give a [`Client`], which publishes and subscribes and can be cloned, and
+//! [`Messages`], what arrives. Publishing with QoS 1 or 2 waits for the broker's word; messages that nobody takes hold
+//! the connection back instead of piling up. With [`Options::reconnect`] a lost connection is made again: the session
+//! goes on, unacknowledged messages are sent again, and subscriptions that the broker has forgotten are made anew.
 //!
-//! Not for: TLS, WebSocket and automatic reconnection, which do not exist yet: when the connection is lost,
-//! [`Messages::next`] says why.
+//! Not for: keeping anything over a restart of the program, and extended authentication.
+//!
+//! ```no_run
+//! use mqtt_client::{Broker, Client, Options, Reconnect};
+//! use mqtt_wire::{QoS, SubscribeFilter, SubscriptionOptions, TopicFilter};
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let broker: Broker = "mqtts://broker.example".parse()?;
+//! let options = Options {
+//!     username: Some("ann".to_owned()),
+//!     password: Some(b"secret".to_vec()),
+//!     session_expiry_interval: Some(3600),
+//!     reconnect: Some(Reconnect::default()),
+//!     ..Options::new("kitchen-panel")
+//! };
+//! let (client, mut messages) = Client::open(broker, options).await?;
+//! let filter = TopicFilter::new("home/+/temperature")?;
+//! let options = SubscriptionOptions::at_most(QoS::AtLeastOnce);
+//! client.subscribe(vec![SubscribeFilter { filter, options }]).await?;
+//! loop {
+//!     let message = messages.next().await?;
+//!     println!("{} {:?}", message.topic, message.payload);
+//! }
+//! # }
+//! ```
 //!
 //! ```
 //! use mqtt_client::{Client, Options};
@@ -24,7 +48,7 @@
 //! #     broker.write_all(&out).await.unwrap();
 //! #     while broker.read_buf(&mut input).await.unwrap() > 0 {}
 //! # });
-//! // `Client::connect_tcp("localhost:1883", Options::new("example"))` does the same over TCP.
+//! // Over any stream of bytes, here one in memory.
 //! let (client, _messages) = Client::connect(stream, Options::new("example")).await?;
 //! let publish = Publish::new(TopicName::new("mesh/lamp/set")?, QoS::AtMostOnce, "ON");
 //! client.publish(publish).await?;
@@ -34,9 +58,13 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod broker;
 mod client;
 mod driver;
 mod options;
+mod subscriptions;
 
-pub use client::{Client, Messages};
-pub use options::{ConnectError, Error, Options};
+pub use broker::{Broker, BrokerError, Scheme, Tls};
+pub use client::{Client, Messages, Status};
+pub use mqtt_io::tls::TlsError;
+pub use options::{ConnectError, Error, Options, Reconnect};

@@ -1,6 +1,7 @@
 use std::io;
 use std::time::Duration;
 
+use mqtt_io::tls::TlsError;
 use mqtt_proto::client::{ConnectionError, SendError};
 use mqtt_wire::{Connect, EncodeError, Properties, Text, TextError, Version, Will};
 
@@ -25,8 +26,26 @@ pub struct Options {
     pub will: Option<Will>,
     /// The largest packet that is accepted, in bytes.
     pub max_packet_size: u32,
-    /// How long the broker may take for an answer.
+    /// How long the broker may take for an answer, and the way there.
     pub timeout: Duration,
+    /// More properties of CONNECT (MQTT 5.0). Those that have a field of their own here are taken from there, and
+    /// the Topic Alias Maximum is 0.
+    pub properties: Properties,
+    /// Whether and how a lost connection is made again; `None`: it is not. Needs [`Client::open`](crate::Client::open),
+    /// which knows the way.
+    pub reconnect: Option<Reconnect>,
+}
+
+/// How a lost connection is made again. The pause doubles from one attempt to the next, and is then shortened by up
+/// to a half at random, so that many clients do not come back together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconnect {
+    /// The pause before the first attempt.
+    pub first_pause: Duration,
+    /// The longest pause.
+    pub longest_pause: Duration,
+    /// Attempts without success after which it is given up; `None`: never.
+    pub attempts: Option<u32>,
 }
 
 /// Why there is no connection.
@@ -39,6 +58,15 @@ pub enum ConnectError {
         address: String,
         /// What the system says.
         source: io::Error,
+    },
+    /// TLS cannot be set up.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The way to the broker took too long.
+    #[error("cannot connect to {address}: it took too long")]
+    Timeout {
+        /// Where to.
+        address: String,
     },
     /// The options hold something that no CONNECT can.
     #[error("the client identifier or user name cannot be sent: {0}")]
@@ -82,13 +110,20 @@ impl Options {
             will: None,
             max_packet_size: 16 * 1024 * 1024,
             timeout: Duration::from_secs(10),
+            properties: Properties::default(),
+            reconnect: None,
         }
     }
 
     pub(crate) fn connect(&self) -> Result<Connect, TextError> {
-        let properties = Properties {
-            session_expiry_interval: self.session_expiry_interval.filter(|_| self.version == Version::V5),
-            ..Properties::default()
+        let properties = match self.version {
+            Version::V5 => Properties {
+                session_expiry_interval: self.session_expiry_interval,
+                maximum_packet_size: Some(self.max_packet_size),
+                topic_alias_maximum: None,
+                ..self.properties.clone()
+            },
+            _ => Properties::default(),
         };
         let username = self.username.as_deref().map(Text::new).transpose()?;
         Ok(Connect {
@@ -100,5 +135,38 @@ impl Options {
             properties,
             ..Connect::new(self.version, Text::new(&self.client_id)?)
         })
+    }
+}
+
+impl Default for Reconnect {
+    /// Pauses from 1 second to 1 minute, for ever.
+    fn default() -> Self {
+        Self { first_pause: Duration::from_secs(1), longest_pause: Duration::from_secs(60), attempts: None }
+    }
+}
+
+impl Reconnect {
+    /// The pause before an attempt, of which the first is number 1; `None`: it is given up. `random` is any number.
+    pub(crate) fn pause(&self, attempt: u32, random: u32) -> Option<Duration> {
+        if self.attempts.is_some_and(|attempts| attempt > attempts) {
+            return None;
+        }
+        let doubled = self.first_pause.saturating_mul(1 << (attempt - 1).min(20)).min(self.longest_pause);
+        Some(doubled - doubled.mul_f64(0.5 * f64::from(random) / f64::from(u32::MAX)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_end_with_the_last_attempt() {
+        let reconnect = Reconnect { attempts: Some(9), ..Reconnect::default() };
+        let seconds: Vec<u64> = (1..=9).filter_map(|n| Some(reconnect.pause(n, 0)?.as_secs())).collect();
+        assert_eq!(seconds, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(reconnect.pause(10, 0), None);
+        assert_eq!(reconnect.pause(2, u32::MAX), Some(Duration::from_secs(1)), "half of it");
+        assert_eq!(Reconnect::default().pause(u32::MAX, 0), Some(Duration::from_secs(60)));
     }
 }

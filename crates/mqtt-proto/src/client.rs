@@ -7,8 +7,9 @@ use std::time::Duration;
 use bytes::BytesMut;
 use clock::Instant;
 use mqtt_wire::{
-    Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Publish,
-    QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, UnsubAck, Unsubscribe, Version,
+    Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Properties,
+    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, UnsubAck, Unsubscribe,
+    Version,
 };
 
 use crate::session::{Inbound, Outbound, Receipt, Resend};
@@ -137,8 +138,27 @@ impl ClientConnection {
         })
     }
 
-    /// Goes on with the session of an earlier connection; what was not acknowledged is sent again if the
-    /// server still has the session, else anew.
+    /// Begins a new connection that goes on with the session of this one, which is lost. What was not
+    /// acknowledged is sent again if the server still has the session, else anew. SUBSCRIBE and UNSUBSCRIBE that
+    /// were not answered are forgotten.
+    ///
+    /// # Errors
+    /// When `connect` cannot be written; this connection stays as it is.
+    pub fn reconnect(
+        &mut self,
+        now: Instant,
+        connect: &Connect,
+        max_packet_size: u32,
+        answer_timeout: Duration,
+    ) -> Result<(), EncodeError> {
+        let mut new = Self::new(now, connect, max_packet_size, answer_timeout)?;
+        std::mem::swap(self, &mut new);
+        self.outbound = new.outbound;
+        self.inbound = new.inbound;
+        Ok(())
+    }
+
+    /// Goes on with the session of an earlier connection, as [`ClientConnection::reconnect`] does.
     #[must_use]
     pub fn resuming(mut self, earlier: Self) -> Self {
         self.outbound = earlier.outbound;
@@ -193,8 +213,21 @@ impl ClientConnection {
     /// # Errors
     /// Why it cannot be sent.
     pub fn subscribe(&mut self, now: Instant, filters: Vec<SubscribeFilter>) -> Result<PacketId, SendError> {
+        self.subscribe_with(now, filters, Properties::default())
+    }
+
+    /// Subscribes with properties of MQTT 5.0.
+    ///
+    /// # Errors
+    /// Why it cannot be sent.
+    pub fn subscribe_with(
+        &mut self,
+        now: Instant,
+        filters: Vec<SubscribeFilter>,
+        properties: Properties,
+    ) -> Result<PacketId, SendError> {
         let packet_id = self.request_id();
-        self.send(now, &Subscribe { packet_id, properties: Default::default(), filters }.into())?;
+        self.send(now, &Subscribe { packet_id, properties, filters }.into())?;
         self.requests.push(packet_id);
         Ok(packet_id)
     }

@@ -1,5 +1,6 @@
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use mqtt_broker::Limits;
@@ -13,10 +14,19 @@ pub struct Config {
     pub shards: Option<NonZeroUsize>,
     /// What a client may use.
     pub limits: Limits,
-    /// How long a connection may take to send its CONNECT.
+    /// Who may connect, and what they may do.
+    pub access: AccessConfig,
+    /// How long a connection may take to send its CONNECT, everything that comes before it included.
     pub idle_timeout: Duration,
-    /// Connections that may be about to send their CONNECT at the same time.
+    /// Connections that may be about to send their CONNECT at the same time. When there are as many, the oldest
+    /// is closed for a new one, if it has had a second.
     pub max_handshakes: usize,
+    /// Bytes that all connections without a session may have sent together, before those that send more are
+    /// closed.
+    pub max_handshake_bytes: usize,
+    /// Connections in all; `None`: as many as the system's limit of open files allows, less a reserve. When there
+    /// are as many, listeners pause.
+    pub max_connections: Option<usize>,
 }
 
 /// An address on which clients connect.
@@ -26,9 +36,72 @@ pub struct ListenerConfig {
     pub name: String,
     /// The address; with port 0 the system chooses one.
     pub bind: SocketAddr,
-    /// Whether clients need no credentials. `None`: on loopback addresses only. As there are no credentials
-    /// yet, a listener that asks for them does not start.
+    /// Whether clients need no credentials. `None`: on loopback addresses only.
     pub allow_anonymous: Option<bool>,
+    /// TLS, if it has it.
+    pub tls: Option<TlsConfig>,
+    /// WebSocket, if it has it.
+    pub websocket: Option<WebSocketConfig>,
+}
+
+/// TLS of a listener. All files are PEM; they may be replaced at any time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate that clients get that ask for no name, or for one that no other certificate has.
+    pub certificate: CertificateFiles,
+    /// Certificates for other names (Server Name Indication). The names are those in the certificates.
+    pub more_certificates: Vec<CertificateFiles>,
+    /// The authorities whose certificates clients may have.
+    pub client_ca: Option<PathBuf>,
+    /// Whether a client has to have one; `None`: if `client_ca` is given.
+    pub verify_client: Option<bool>,
+    /// Revocation lists of these authorities. A list past its time of next update is not believed: clients whose
+    /// certificates it should vouch for are refused.
+    pub crl: Option<PathBuf>,
+    /// The oldest version that clients may speak: `"1.2"` or `"1.3"`.
+    pub min_version: String,
+    /// Where a client's user name is taken from. A client that has it in its certificate needs no password.
+    pub username_from: Option<CertificateField>,
+    /// Where its Client Identifier is taken from, in the place of the one that it gives.
+    pub client_id_from: Option<CertificateField>,
+}
+
+/// A certificate, with those that lead to its authority, and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificates, the server's own first.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// A field of a client's certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CertificateField {
+    /// The Common Name of its subject.
+    CommonName,
+    /// Its whole subject, as `CN=…, O=…`.
+    DistinguishedName,
+}
+
+/// WebSocket of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSocketConfig {
+    /// The path at which MQTT is.
+    pub path: String,
+    /// Web pages that may connect, by their origin, such as `https://console.example`. `None`: all, unless the
+    /// listener lets in anybody who reaches it: then those of this machine only, as every page that its user
+    /// looks at reaches a loopback address too.
+    pub allowed_origins: Option<Vec<String>>,
+}
+
+/// Files that say who may connect, and what they may do. They may be replaced at any time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessConfig {
+    /// The users and their hashed passwords (`access::Users`).
+    pub password_file: Option<PathBuf>,
+    /// The rules (`access::Acl`). Without it everybody who may connect may do everything.
+    pub acl_file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -37,19 +110,49 @@ impl Default for Config {
             listeners: Vec::new(),
             shards: None,
             limits: Limits::default(),
+            access: AccessConfig::default(),
             idle_timeout: Duration::from_secs(15),
-            max_handshakes: 1_024,
+            max_handshakes: 4_096,
+            max_handshake_bytes: 64 * 1024 * 1024,
+            max_connections: None,
         }
     }
 }
 
 impl ListenerConfig {
-    /// A listener that accepts clients without credentials if it is on loopback.
+    /// A TCP listener that accepts clients without credentials if it is on loopback.
     pub fn new(name: &str, bind: SocketAddr) -> Self {
-        Self { name: name.to_owned(), bind, allow_anonymous: None }
+        Self { name: name.to_owned(), bind, allow_anonymous: None, tls: None, websocket: None }
     }
 
     pub(crate) fn accepts_anonymous(&self) -> bool {
         self.allow_anonymous.unwrap_or_else(|| self.bind.ip().is_loopback())
+    }
+
+    /// Whether certificates say who clients are.
+    pub(crate) fn knows_users(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.username_from.is_some())
+    }
+}
+
+impl TlsConfig {
+    /// TLS 1.2 and 1.3 with one certificate, for clients without.
+    pub fn new(certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        Self {
+            certificate: CertificateFiles { certificate: certificate.into(), key: key.into() },
+            more_certificates: Vec::new(),
+            client_ca: None,
+            verify_client: None,
+            crl: None,
+            min_version: "1.2".to_owned(),
+            username_from: None,
+            client_id_from: None,
+        }
+    }
+}
+
+impl Default for WebSocketConfig {
+    fn default() -> Self {
+        Self { path: "/mqtt".to_owned(), allowed_origins: None }
     }
 }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_broker::{ConnectionId, PeerMessage, Shard, Shared, Stats};
+use mqtt_broker::{ConnectionId, LookupId, Opening, PeerMessage, Shard, Shared, Stats, Verdict};
+use mqtt_wire::Text;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
-use crate::handshake::Handoff;
-use crate::link::{Reader, Writer};
+use crate::handshake::{Handoff, Origin};
+use crate::link::{Link, Reader, Writer};
+use crate::passwords::Passwords;
 
 /// How long connections may take to get their last bytes when the server stops.
 const FAREWELL: Duration = Duration::from_secs(2);
@@ -28,6 +30,7 @@ pub(crate) struct Clock {
 #[derive(Debug)]
 pub(crate) enum Control {
     Connection(Box<Handoff>),
+    Verdict(LookupId, Verdict),
     Stats(oneshot::Sender<Stats>),
 }
 
@@ -39,6 +42,9 @@ pub(crate) struct ShardThread {
     /// For Client Identifiers that nobody can guess.
     pub(crate) random: u64,
     pub(crate) control: mpsc::Receiver<Control>,
+    /// Leads to `control`, for answers.
+    pub(crate) answers: mpsc::Sender<Control>,
+    pub(crate) passwords: Arc<Passwords>,
     pub(crate) inbox: mpsc::Receiver<Vec<PeerMessage>>,
     pub(crate) peers: Vec<mpsc::Sender<Vec<PeerMessage>>>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -49,12 +55,25 @@ struct Driver {
     clock: Clock,
     random: u64,
     writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
+    /// Connections whose passwords are being looked at.
+    arrivals: RefCell<BTreeMap<LookupId, Arrival>>,
+    answers: mpsc::Sender<Control>,
+    passwords: Arc<Passwords>,
     /// When the timer task is going to wake up.
     wakes_at: Cell<Option<Instant>>,
     timer: Notify,
     outgoing: Notify,
     relieved: Notify,
     all_closed: Notify,
+}
+
+/// A connection on its way to its session.
+struct Arrival {
+    link: Link,
+    input: BytesMut,
+    client_id: Text,
+    username: Option<Text>,
+    origin: Origin,
 }
 
 impl Clock {
@@ -74,12 +93,15 @@ impl Clock {
 impl ShardThread {
     /// Runs the shard until it is stopped.
     pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
-        let Self { id, shared, clock, random, control, inbox, peers, stop } = self;
+        let Self { id, shared, clock, random, control, answers, passwords, inbox, peers, stop } = self;
         let driver = Rc::new(Driver {
             shard: RefCell::new(Shard::new(id, shared)),
             clock,
             random,
             writers: RefCell::default(),
+            arrivals: RefCell::default(),
+            answers,
+            passwords,
             wakes_at: Cell::new(None),
             timer: Notify::new(),
             outgoing: Notify::new(),
@@ -107,6 +129,7 @@ impl Driver {
                 Some(batch) = inbox.recv() => self.with(|shard, now| shard.handle_peer(now, batch)),
                 Some(control) = control.recv() => match control {
                     Control::Connection(handoff) => self.open(*handoff),
+                    Control::Verdict(id, verdict) => self.go_on(id, verdict),
                     // Whoever asked may have gone.
                     Control::Stats(answer) => _ = answer.send(self.shard.borrow().stats()),
                 },
@@ -133,6 +156,13 @@ impl Driver {
         }
         while let Some(ended) = shard.poll_ended() {
             tracing::info!(client_id = %ended.client_id, reason = %ended.reason, "connection ended");
+        }
+        while let Some(lookup) = shard.poll_lookup() {
+            let (id, answers) = (lookup.id, self.answers.clone());
+            self.passwords.look_up(lookup, move |verdict| async move {
+                // A shard that has stopped needs no answer.
+                let _ = answers.send(Control::Verdict(id, verdict)).await;
+            });
         }
         if shard.has_outgoing() {
             self.outgoing.notify_one();
@@ -177,31 +207,60 @@ impl Driver {
     }
 
     fn open(self: &Rc<Self>, handoff: Handoff) {
-        let Handoff { link, mut connect, decoder, input, needs_client_id } = handoff;
+        let Handoff { link, mut connect, decoder, input, needs_client_id, credentials, origin } = handoff;
         let Ok(link) = link.attach() else { return };
-        let (reader, mut writer) = link.split();
-        let client_id = connect.client_id.clone();
-        let result = self.with(|shard, now| {
+        let username = connect.username.clone();
+        let (client_id, opening) = self.with(|shard, now| {
             if needs_client_id {
                 connect.client_id = shard.assign_client_id(self.random);
-                shard.handle_connect_assigned(now, connect, decoder)
-            } else {
-                shard.handle_connect(now, connect, decoder)
             }
+            let client_id = connect.client_id.clone();
+            (client_id, shard.admit(now, connect, decoder, needs_client_id, credentials))
         });
-        match result {
-            Ok(id) => {
+        self.settle(Arrival { link, input, client_id, username, origin }, opening);
+    }
+
+    /// Goes on with a connection whose password was looked at.
+    fn go_on(self: &Rc<Self>, id: LookupId, verdict: Verdict) {
+        let Some(arrival) = self.arrivals.borrow_mut().remove(&id) else { return };
+        if let Some(opening) = self.with(|shard, now| shard.handle_verdict(now, id, verdict)) {
+            self.settle(arrival, opening);
+        }
+    }
+
+    fn settle(self: &Rc<Self>, arrival: Arrival, opening: Opening) {
+        match opening {
+            Opening::Open(id) => {
+                let Arrival { link, input, client_id, username, origin } = arrival;
+                let Origin { listener, peer, budget, slot } = origin;
+                budget.lift();
+                let listener = listener.as_deref();
+                tracing::info!(%client_id, username = username.as_deref(), listener, ?peer, "connected");
                 let notify = Rc::new(Notify::new());
                 self.writers.borrow_mut().insert(id, Rc::clone(&notify));
                 // Its first output was ready before its writer.
                 notify.notify_one();
-                tokio::task::spawn_local(Rc::clone(self).serve(id, reader, writer, notify, input));
-            }
-            Err((error, refusal)) => {
-                tracing::info!(%client_id, reason = %error, "connection refused");
+                let driver = Rc::clone(self);
                 tokio::task::spawn_local(async move {
-                    let _ = writer.write_all(&refusal).await;
-                    let _ = writer.shutdown().await;
+                    let (reader, writer) = link.split();
+                    driver.serve(id, reader, writer, notify, input).await;
+                    drop(slot);
+                });
+            }
+            Opening::Waits(id) => {
+                self.arrivals.borrow_mut().insert(id, arrival);
+            }
+            Opening::Refused(reason, bytes) => {
+                let Arrival { mut link, client_id, origin, .. } = arrival;
+                tracing::info!(%client_id, peer = ?origin.peer, %reason, "connection refused");
+                tokio::task::spawn_local(async move {
+                    // It holds its place until it is gone, but not for long.
+                    let farewell = async {
+                        let _ = link.write_all(&bytes).await;
+                        let _ = link.shutdown().await;
+                    };
+                    let _ = tokio::time::timeout(FAREWELL, farewell).await;
+                    drop(origin);
                 });
             }
         }

@@ -1,14 +1,17 @@
 //! From an accepted connection to its shard: reads CONNECT, which says whose session it is.
 
-use std::time::Duration;
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::BytesMut;
-use mqtt_broker::ShardId;
+use mqtt_broker::{Credentials, ShardId};
 use mqtt_proto::server::ProtocolError;
-use mqtt_wire::{ConnAck, Connect, DecodeError, Decoder, Packet, Properties, ReasonCode, Version};
-use tokio::time::timeout;
+use mqtt_wire::{ConnAck, Connect, DecodeError, Decoder, Packet, Properties, ReasonCode, Text, Version};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::link::{Detached, Link};
+use crate::transport::budget::Budget;
+use crate::transport::tls::Names;
 
 /// A connection whose CONNECT has been read.
 #[derive(Debug)]
@@ -20,6 +23,30 @@ pub(crate) struct Handoff {
     pub(crate) input: BytesMut,
     /// Whether the shard has to make up a Client Identifier.
     pub(crate) needs_client_id: bool,
+    pub(crate) credentials: Credentials,
+    pub(crate) origin: Origin,
+}
+
+/// Where a connection comes from, and what it holds as long as it lasts.
+#[derive(Debug)]
+pub(crate) struct Origin {
+    /// The listener; `None`: a client in this process.
+    pub(crate) listener: Option<Arc<str>>,
+    pub(crate) peer: Option<SocketAddr>,
+    /// What it may send before its session begins.
+    pub(crate) budget: Arc<Budget>,
+    /// Its place among the connections that there may be.
+    pub(crate) slot: Option<OwnedSemaphorePermit>,
+}
+
+/// How clients of a listener say who they are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Policy {
+    pub(crate) accepts_anonymous: bool,
+    /// Whether there are passwords to look at.
+    pub(crate) has_users: bool,
+    /// Whether the client is part of this program.
+    pub(crate) is_trusted: bool,
 }
 
 /// Why a connection did not come to its session.
@@ -33,38 +60,66 @@ pub(crate) enum HandshakeError {
     Io(#[from] std::io::Error),
 }
 
-/// Reads CONNECT and tells which shard it is for; `fallback` gets clients that have no identifier. A client that
-/// breaks the rules is told so, as far as its version allows.
-pub(crate) async fn read_connect(
+/// What a handshake needs to know of the server.
+pub(crate) struct Rules<F> {
+    pub(crate) max_packet_size: u32,
+    pub(crate) policy: Policy,
+    pub(crate) shard_of: F,
+    /// Gets clients that have no identifier.
+    pub(crate) fallback: ShardId,
+}
+
+/// Reads CONNECT and tells which shard it is for. A client that breaks the rules is told so, as far as its version
+/// allows.
+pub(crate) async fn read_connect<F: Fn(&str) -> ShardId>(
     mut link: Link,
-    max_packet_size: u32,
-    idle_timeout: Duration,
-    shard_of: impl Fn(&str) -> ShardId,
-    fallback: ShardId,
+    names: Names,
+    origin: Origin,
+    rules: Rules<F>,
 ) -> Result<(ShardId, Handoff), HandshakeError> {
-    let mut decoder = Decoder::for_server(max_packet_size);
+    let mut decoder = Decoder::for_server(rules.max_packet_size);
     let mut input = BytesMut::new();
-    let read = read_packet(&mut link, &mut decoder, &mut input);
-    let result = match timeout(idle_timeout, read).await {
-        Ok(result) => result,
-        Err(_) => Err(ProtocolError::ConnectTimeout.into()),
+    let read = read_packet(&mut link, &mut decoder, &mut input, &origin.budget).await;
+    let put_names = |mut connect: Connect| {
+        if let Some(client_id) = names.client_id {
+            connect.client_id = client_id;
+        }
+        check_client_id(connect)
     };
-    let connect = match result.and_then(|connect| Ok(check_client_id(connect)?)) {
+    let mut connect = match read.and_then(|connect| Ok(put_names(connect)?)) {
         Ok(connect) => connect,
         Err(error) => {
             refuse(&mut link, &error).await;
             return Err(error);
         }
     };
+    let credentials = rules.policy.credentials(names.username, &mut connect);
     let needs_client_id = connect.client_id.is_empty();
-    let shard = if needs_client_id { fallback } else { shard_of(&connect.client_id) };
-    Ok((shard, Handoff { link: link.detach()?, connect, decoder, input, needs_client_id }))
+    let shard = if needs_client_id { rules.fallback } else { (rules.shard_of)(&connect.client_id) };
+    let link = link.detach()?;
+    Ok((shard, Handoff { link, connect, decoder, input, needs_client_id, credentials, origin }))
+}
+
+impl Policy {
+    /// What speaks for a client: its certificate, or its password, or nothing.
+    fn credentials(self, proved: Option<Text>, connect: &mut Connect) -> Credentials {
+        if self.is_trusted {
+            return Credentials::Trusted;
+        }
+        if proved.is_some() {
+            connect.username = proved;
+            return Credentials::Proved;
+        }
+        let gives_password = self.has_users && connect.username.is_some();
+        if gives_password || !self.accepts_anonymous { Credentials::Password } else { Credentials::Anonymous }
+    }
 }
 
 async fn read_packet(
     link: &mut Link,
     decoder: &mut Decoder,
     input: &mut BytesMut,
+    budget: &Budget,
 ) -> Result<Connect, HandshakeError> {
     loop {
         match decoder.decode(input).map_err(ProtocolError::from)? {
@@ -72,8 +127,13 @@ async fn read_packet(
             Some(_) => return Err(ProtocolError::UnexpectedPacket.into()),
             None => {}
         }
-        if link.read(input).await? == 0 {
+        let read = link.read(input).await?;
+        if read == 0 {
             return Err(HandshakeError::Ended);
+        }
+        // Other links count what they read themselves, below their cryptography.
+        if let Link::Tcp(_) = link {
+            budget.take(read)?;
         }
     }
 }
@@ -103,5 +163,6 @@ async fn refuse(link: &mut Link, error: &HandshakeError) {
     if Packet::from(connack).encode(version, &mut out).is_ok() {
         // Whether it arrives is not ours to care about: the connection ends.
         let _ = link.write_all(&out).await;
+        let _ = link.shutdown().await;
     }
 }

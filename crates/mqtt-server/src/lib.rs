@@ -1,11 +1,11 @@
 //! The broker as a server: listeners, shards on threads, and an API for programs that embed it.
 //!
-//! Each shard is a thread with a single-threaded runtime. A connection is accepted, its CONNECT is read, and it
-//! moves to the shard that its session belongs to. The driver carries bytes and time; all that is decided is
-//! decided in `mqtt-broker`.
+//! Each shard is a thread with a single-threaded runtime. A connection is accepted over TCP, with TLS and WebSocket
+//! if its listener has them; its CONNECT is read, and it moves to the shard that its session belongs to. Passwords are
+//! hashed beside the shards. The driver carries bytes and time; all that is decided is decided in `mqtt-broker`.
 //!
-//! Not for: the rules of MQTT (`mqtt-wire`, `mqtt-proto`, `mqtt-broker`), or TLS, WebSocket and QUIC, which do
-//! not exist yet.
+//! Not for: the rules of MQTT (`mqtt-wire`, `mqtt-proto`, `mqtt-broker`), who may do what (`access`), or QUIC, which
+//! does not exist yet.
 //!
 //! ```
 //! use mqtt_server::{Config, ListenerConfig, Server};
@@ -19,12 +19,24 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod alarms;
 mod config;
+mod descriptors;
 mod driver;
+mod files;
 mod handshake;
+mod handshakes;
 mod link;
+mod listener;
+mod passwords;
 mod server;
+mod transport;
 
-pub use config::{Config, ListenerConfig};
+pub use alarms::Alarm;
+pub use config::{
+    AccessConfig, CertificateField, CertificateFiles, Config, ListenerConfig, TlsConfig, WebSocketConfig,
+};
 pub use mqtt_broker::{Limits, Stats};
-pub use server::{Server, StartError};
+pub use mqtt_io::tls::TlsError;
+pub use passwords::AccessError;
+pub use server::{ConnectionStats, Server, StartError};

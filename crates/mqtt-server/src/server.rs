@@ -1,20 +1,29 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use mqtt_broker::{RetainedMessages, Shared, Stats};
+use mqtt_io::tls::TlsError;
 use tokio::io::DuplexStream;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
+use crate::alarms::{Alarm, Alarms};
 use crate::config::{Config, ListenerConfig};
 use crate::driver::{Clock, Control, ShardThread};
-use crate::handshake::{HandshakeError, read_connect};
-use crate::link::Link;
+use crate::files::Stamps;
+use crate::handshakes::Handshakes;
+use crate::listener::Listener;
+use crate::passwords::{self, AccessError, Passwords};
+use crate::transport::Transport;
+use crate::transport::budget::HandshakeBytes;
+use crate::transport::tls::Tls;
+use crate::{descriptors, files};
 
 /// Connections that may wait for a shard to take them.
 const CONTROL_QUEUE: usize = 1_024;
@@ -25,8 +34,14 @@ const INBOX: usize = 64;
 /// Bytes that a client in this process can write ahead.
 const LOCAL_BUFFER: usize = 256 * 1024;
 
-/// How long a listener that cannot accept waits before it tries again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// What comes before a CONNECT, at most: a TLS handshake and an HTTP request.
+const MAX_PREAMBLE: usize = 128 * 1024;
+
+/// Connections that may wait in the system until they are accepted.
+const BACKLOG: u32 = 4_096;
+
+/// How often files are looked at for changes, and alarms for their end.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// A running broker.
 #[derive(Debug)]
@@ -39,12 +54,29 @@ pub struct Server {
 
 /// What connections need on their way to a shard.
 #[derive(Debug)]
-struct Core {
-    shared: Arc<Shared>,
-    shards: Vec<mpsc::Sender<Control>>,
-    config: Config,
-    handshakes: Arc<Semaphore>,
-    next_fallback: AtomicUsize,
+pub(crate) struct Core {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) shards: Vec<mpsc::Sender<Control>>,
+    pub(crate) config: Config,
+    pub(crate) handshakes: Arc<Handshakes>,
+    pub(crate) handshake_bytes: Arc<HandshakeBytes>,
+    /// Places for connections.
+    pub(crate) slots: Arc<Semaphore>,
+    pub(crate) alarms: Alarms,
+    pub(crate) next_fallback: AtomicUsize,
+    listeners: Vec<Arc<Listener>>,
+    passwords: Arc<Passwords>,
+}
+
+/// How connections come about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionStats {
+    /// Connections that have not sent their CONNECT yet.
+    pub handshakes: u64,
+    /// Connections that were closed before their CONNECT, to make room for others.
+    pub evicted: u64,
+    /// Places that are left for connections.
+    pub free: u64,
 }
 
 /// Why a server did not start.
@@ -67,7 +99,7 @@ pub enum StartError {
     /// The listener would let anybody in.
     #[error(
         "listener {name:?} on {address} would let anybody who reaches it read and write everything; \
-         set allow_anonymous = true if that is what you want"
+         name a password file, or set allow_anonymous = true if that is what you want"
     )]
     Anonymous {
         /// The listener.
@@ -75,12 +107,26 @@ pub enum StartError {
         /// Its address.
         address: SocketAddr,
     },
-    /// A listener asks for credentials, which do not exist yet.
-    #[error("listener {name:?} sets allow_anonymous = false, but this version has no users yet")]
+    /// A listener asks for credentials, and there is nothing to hold them against.
+    #[error(
+        "listener {name:?} sets allow_anonymous = false, but there is neither a password file nor a user name \
+         that clients' certificates would prove"
+    )]
     NoUsers {
         /// The listener.
         name: String,
     },
+    /// The TLS of a listener cannot be set up.
+    #[error("listener {name:?}: {source}")]
+    Tls {
+        /// The listener.
+        name: String,
+        /// What is wrong.
+        source: TlsError,
+    },
+    /// Passwords or rules cannot be used.
+    #[error(transparent)]
+    Access(#[from] AccessError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -95,27 +141,41 @@ impl Server {
     /// # Errors
     /// In one sentence, what is in the way. Nothing runs then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
-        let mut listeners = Vec::new();
+        let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
+        let max_message_size = usize::try_from(config.limits.max_packet_size).unwrap_or(usize::MAX);
+        let max_message_size = max_message_size.saturating_add(MAX_PREAMBLE);
         for listener in &config.listeners {
-            check(listener)?;
-            listeners.push((listener.name.clone(), bind(listener.bind).await?));
+            check(listener, &config)?;
+            let tls = |source| StartError::Tls { name: listener.name.clone(), source };
+            let transport = Transport::load(listener, max_message_size).map_err(tls)?;
+            listeners.push(Listener::new(listener, transport));
+            sockets.push(bind(listener.bind)?);
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let shared = Shared::new(config.shards.map_or(cores, NonZeroUsize::get), config.limits);
+        let passwords = Passwords::new(tokio::runtime::Handle::current());
+        passwords::load(&config.access, &passwords, &shared)?;
         let (stop, stopped) = watch::channel(false);
-        let (shards, threads) = start_shards(&shared, &stopped)?;
+        let (shards, threads) = start_shards(&shared, &passwords, &stopped)?;
+        let slots = config.max_connections.unwrap_or_else(descriptors::max_connections);
         let core = Arc::new(Core {
             shared,
             shards,
-            handshakes: Arc::new(Semaphore::new(config.max_handshakes)),
-            config,
+            handshakes: Arc::new(Handshakes::new(config.max_handshakes)),
+            handshake_bytes: HandshakeBytes::new(config.max_handshake_bytes, max_message_size),
+            slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
+            alarms: Alarms::default(),
             next_fallback: AtomicUsize::new(0),
+            listeners,
+            passwords,
+            config,
         });
         let mut addresses = Vec::new();
-        for (name, listener) in listeners {
-            addresses.extend(listener.local_addr());
-            tokio::spawn(accept(Arc::clone(&core), name, listener, stopped.clone()));
+        for (listener, socket) in core.listeners.iter().zip(sockets) {
+            addresses.extend(socket.local_addr());
+            tokio::spawn(Arc::clone(listener).run(Arc::clone(&core), socket, stopped.clone()));
         }
+        tokio::spawn(Arc::clone(&core).look_after(stopped));
         Ok(Self { core, threads, addresses, stop })
     }
 
@@ -139,11 +199,33 @@ impl Server {
         &self.core.shared.retained
     }
 
-    /// A connection for a client in this process. What holds for others holds for it.
+    /// A connection for a client in this process, which needs no credentials and is bound by no rules of access.
+    /// What else holds for others holds for it.
     pub fn connect_local(&self) -> DuplexStream {
         let (client, server) = tokio::io::duplex(LOCAL_BUFFER);
-        tokio::spawn(Arc::clone(&self.core).shake_hands(Link::Local(server), None));
+        tokio::spawn(Arc::clone(&self.core).connect_local(server));
         client
+    }
+
+    /// Reads certificates, authorities, revocation lists, passwords and rules again. Connections that are open go
+    /// on. Files that cannot be used leave in force what was; the errors say which. Called by itself when a file
+    /// changes.
+    pub fn reload(&self) -> Vec<String> {
+        self.core.reload()
+    }
+
+    /// What keeps the server from doing all that it should.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.core.alarms.current()
+    }
+
+    /// How connections come about.
+    pub fn connection_stats(&self) -> ConnectionStats {
+        ConnectionStats {
+            handshakes: self.core.handshakes.count() as u64,
+            evicted: self.core.handshakes.evicted(),
+            free: self.core.slots.available_permits() as u64,
+        }
     }
 
     /// What all shards have done and hold.
@@ -175,17 +257,70 @@ impl Server {
     }
 }
 
-fn check(listener: &ListenerConfig) -> Result<(), StartError> {
+impl Core {
+    fn reload(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        for listener in &self.listeners {
+            if let Some(Err(error)) = listener.transport.tls.as_ref().map(Tls::reload) {
+                errors.push(format!("listener {:?}: {error}", listener.name));
+            }
+        }
+        if let Err(error) = passwords::load(&self.config.access, &self.passwords, &self.shared) {
+            errors.push(error.to_string());
+        }
+        errors
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let tls = self.listeners.iter().filter_map(|listener| listener.transport.tls.as_ref());
+        tls.flat_map(Tls::files).chain(passwords::files(&self.config.access)).collect()
+    }
+
+    /// Looks for files that have changed and alarms that have ended, until the server stops.
+    async fn look_after(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let files = self.files();
+        let mut stamps: Stamps = files::stamps(&files);
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|&stop| stop) => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            self.alarms.expire();
+            let now = files::stamps(&files);
+            if now == stamps {
+                continue;
+            }
+            stamps = now;
+            let errors = self.reload();
+            for error in &errors {
+                tracing::error!(%error, "a file has changed and cannot be used; what was in force stays");
+            }
+            if errors.is_empty() {
+                tracing::info!("certificates, passwords and rules were read again");
+            }
+        }
+    }
+}
+
+fn check(listener: &ListenerConfig, config: &Config) -> Result<(), StartError> {
     let (name, address) = (listener.name.clone(), listener.bind);
+    let has_users = config.access.password_file.is_some() || listener.knows_users();
     match listener.allow_anonymous {
-        Some(false) => Err(StartError::NoUsers { name }),
-        None if !listener.accepts_anonymous() => Err(StartError::Anonymous { name, address }),
+        Some(false) if !has_users => Err(StartError::NoUsers { name }),
+        None if !listener.accepts_anonymous() && !has_users => Err(StartError::Anonymous { name, address }),
         _ => Ok(()),
     }
 }
 
-async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| match source.kind() {
+fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let listen = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+        // Connections of an earlier run that linger are no reason not to listen.
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|source: io::Error| match source.kind() {
         io::ErrorKind::AddrInUse => StartError::InUse { address },
         _ => StartError::Bind { address, source },
     })
@@ -193,15 +328,29 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 
 type Started = (Vec<mpsc::Sender<Control>>, Vec<JoinHandle<()>>);
 
-fn start_shards(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) -> Result<Started, StartError> {
+fn start_shards(
+    shared: &Arc<Shared>,
+    passwords: &Arc<Passwords>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Started, StartError> {
     let clock = Clock::start();
     let random = getrandom::u64().map_err(StartError::Random)?;
     let (peers, inboxes): (Vec<_>, Vec<_>) = (0..shared.shards()).map(|_| mpsc::channel(INBOX)).unzip();
     let (mut senders, mut threads) = (Vec::new(), Vec::new());
     for (id, inbox) in inboxes.into_iter().enumerate() {
         let (sender, control) = mpsc::channel(CONTROL_QUEUE);
-        let (shared, peers, stop) = (Arc::clone(shared), peers.clone(), stopped.clone());
-        let shard = ShardThread { id, shared, clock, random, control, inbox, peers, stop };
+        let shard = ShardThread {
+            id,
+            shared: Arc::clone(shared),
+            clock,
+            random,
+            control,
+            answers: sender.clone(),
+            passwords: Arc::clone(passwords),
+            inbox,
+            peers: peers.clone(),
+            stop: stopped.clone(),
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(StartError::Thread)?;
         let thread =
@@ -210,50 +359,4 @@ fn start_shards(shared: &Arc<Shared>, stopped: &watch::Receiver<bool>) -> Result
         senders.push(sender);
     }
     Ok((senders, threads))
-}
-
-async fn accept(core: Arc<Core>, name: String, listener: TcpListener, mut stop: watch::Receiver<bool>) {
-    loop {
-        let accepted = tokio::select! {
-            _ = stop.wait_for(|&stop| stop) => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Latency matters more than a packet saved: writes are coalesced already.
-                let _ = stream.set_nodelay(true);
-                tokio::spawn(Arc::clone(&core).accept_tcp(stream, peer));
-            }
-            Err(error) => {
-                tracing::warn!(listener = name, %error, "cannot accept a connection");
-                // Without descriptors the next attempt fails too: others must close some first.
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-}
-
-impl Core {
-    async fn accept_tcp(self: Arc<Self>, stream: TcpStream, peer: SocketAddr) {
-        self.shake_hands(Link::Tcp(stream), Some(peer)).await;
-    }
-
-    /// Takes a connection to its shard.
-    async fn shake_hands(self: Arc<Self>, link: Link, peer: Option<SocketAddr>) {
-        let Ok(_permit) = Arc::clone(&self.handshakes).try_acquire_owned() else {
-            tracing::warn!(?peer, "too many connections have not sent their CONNECT; this one is closed");
-            return;
-        };
-        let fallback = self.next_fallback.fetch_add(1, Ordering::Relaxed) % self.shards.len();
-        let limit = self.config.limits.max_packet_size;
-        let shard_of = |client_id: &str| self.shared.shard_of(client_id);
-        match read_connect(link, limit, self.config.idle_timeout, shard_of, fallback).await {
-            Ok((shard, handoff)) => {
-                // A shard that has stopped takes no more connections.
-                let _ = self.shards[shard].send(Control::Connection(Box::new(handoff))).await;
-            }
-            Err(HandshakeError::Ended) => {}
-            Err(error) => tracing::info!(?peer, reason = %error, "connection refused"),
-        }
-    }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::listener_config::{Access, Listener, Transport};
 use crate::mesh_config::MeshConfig;
 
 /// Everything that a server can be told. What a file leaves out has the default given here.
@@ -16,33 +17,12 @@ pub(crate) struct Config {
     pub(crate) data_dir: PathBuf,
     /// Where clients connect. Without any, one on 127.0.0.1:1883.
     pub(crate) listeners: Vec<Listener>,
+    /// Who may connect, and what they may do.
+    pub(crate) access: Access,
     pub(crate) mqtt: Mqtt,
     pub(crate) console: Console,
     /// The mesh networks that it serves; at most one yet.
     pub(crate) mesh: Vec<MeshConfig>,
-}
-
-/// An address on which clients connect.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Listener {
-    /// What logs call it.
-    pub(crate) name: String,
-    /// The transport.
-    #[serde(rename = "type")]
-    pub(crate) transport: Transport,
-    pub(crate) bind: SocketAddr,
-    /// Whether clients need no credentials. On a loopback address they don't unless this is `false`; beyond
-    /// loopback it has to be said, because anybody who reaches the address can then read and write
-    /// everything.
-    pub(crate) allow_anonymous: Option<bool>,
-}
-
-/// The transports that a listener can have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(crate) enum Transport {
-    Tcp,
 }
 
 /// Limits of the protocol.
@@ -114,6 +94,9 @@ impl Listener {
             transport: Transport::Tcp,
             bind: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
             allow_anonymous: None,
+            tls: None,
+            path: None,
+            allowed_origins: None,
         }
     }
 }
@@ -123,6 +106,7 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("trellis-data"),
             listeners: Vec::new(),
+            access: Access::default(),
             mqtt: Mqtt::default(),
             console: Console::default(),
             mesh: Vec::new(),
@@ -212,7 +196,7 @@ mod tests {
             assert!(error.contains("unknown field"), "{error}");
         }
         let error = toml::from_str::<Config>("[[listeners]]\ntype = 'quic'").unwrap_err().to_string();
-        assert!(error.contains("unknown variant `quic`, expected `tcp`"), "{error}");
+        assert!(error.contains("unknown variant `quic`, expected one of `tcp`"), "{error}");
     }
 
     #[test]

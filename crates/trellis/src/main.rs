@@ -4,6 +4,7 @@ mod cli;
 mod config;
 mod demo;
 mod gateway_shell;
+mod listener_config;
 mod mesh_config;
 mod mesh_node;
 mod simulation;

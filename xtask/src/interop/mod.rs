@@ -8,6 +8,7 @@ mod mosquitto;
 mod mqtt;
 mod peers;
 mod process;
+mod secure;
 
 use std::path::Path;
 
@@ -20,7 +21,7 @@ pub(crate) use process::{Running, build_trellis, free_port, next_line, pause, tr
 /// What is run against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
-    /// mosquitto's clients, paho-mqtt, MQTT.js and gmqtt on the broker
+    /// mosquitto's clients, paho-mqtt, MQTT.js, gmqtt and aiomqtt on the broker, and the example clients of docs/clients
     Mqtt,
     /// The demo: everything that its lamps can be, a cut relay, and its capture in tshark
     Demo,
@@ -43,6 +44,7 @@ pub(crate) fn run(root: &Path, suite: Option<Suite>, install: bool) -> anyhow::R
     let peers = peers(root, install)?;
     if is_wanted(Suite::Mqtt) {
         mqtt::run(root, &peers)?;
+        secure::run(root, &peers)?;
     }
     if is_wanted(Suite::Demo) {
         demo::run(root, &peers)?;

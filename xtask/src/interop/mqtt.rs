@@ -15,7 +15,8 @@ const COUNT: usize = 20;
 /// Seconds after which an exchange that hangs is ended.
 const PATIENCE: &str = "30";
 
-const CLIENTS: [Client; 4] = [Client::Mosquitto, Client::Paho, Client::MqttJs, Client::Gmqtt];
+const CLIENTS: [Client; 5] =
+    [Client::Mosquitto, Client::Paho, Client::MqttJs, Client::Gmqtt, Client::Aiomqtt];
 const VERSIONS: [&str; 2] = ["3.1.1", "5"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,7 @@ enum Client {
     Paho,
     MqttJs,
     Gmqtt,
+    Aiomqtt,
 }
 
 impl Client {
@@ -33,6 +35,7 @@ impl Client {
             Self::Paho => "paho-mqtt",
             Self::MqttJs => "MQTT.js",
             Self::Gmqtt => "gmqtt",
+            Self::Aiomqtt => "aiomqtt",
         }
     }
 }
@@ -92,6 +95,12 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
         }
     }
     println!("{exchanges} exchanges, nothing lost");
+    for version in VERSIONS {
+        let mut sessions = Command::new("timeout");
+        sessions.arg(PATIENCE).arg(&peers.python).arg(root.join("interop/session_peer.py"));
+        check(sessions.args([&port.to_string(), version]))?;
+        println!("MQTT {version}: a session outlives its connection, and a will comes when it should");
+    }
     broker.interrupt()
 }
 
@@ -159,6 +168,7 @@ impl Exchange<'_> {
         match client {
             Client::Paho => _ = command.arg(&peers.python).arg(scripts.join("paho_peer.py")),
             Client::Gmqtt => _ = command.arg(&peers.python).arg(scripts.join("gmqtt_peer.py")),
+            Client::Aiomqtt => _ = command.arg(&peers.python).arg(scripts.join("aiomqtt_peer.py")),
             Client::MqttJs | Client::Mosquitto => {
                 _ = command.arg("node").arg(peers.node.join("mqttjs_peer.mjs"))
             }

@@ -9,13 +9,24 @@ use anyhow::{Context as _, bail};
 use super::process::{check, is_there};
 
 /// Programs, and the Debian packages that have them.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 13] = [
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
     ("tshark", "tshark"),
     ("python3", "python3-venv"),
     ("npm", "npm"),
+    ("openssl", "openssl"),
+    ("cc", "gcc"),
+    ("go", "golang-go"),
+    ("java", "openjdk-17-jdk-headless"),
+    // Libraries, which have no program of their own.
+    ("/usr/include/mosquitto.h", "libmosquitto-dev"),
+    ("/usr/share/java/mqtt-client.jar", "libmqtt-client-java"),
+    (
+        "/usr/share/gocode/src/github.com/eclipse/paho.mqtt.golang/client.go",
+        "golang-github-eclipse-paho.mqtt.golang-dev",
+    ),
 ];
 
 /// The same for the mesh; meshd is not on the path.
@@ -62,7 +73,7 @@ impl MeshPeers {
 /// Where peers are.
 #[derive(Debug)]
 pub(crate) struct Peers {
-    /// The Python that has paho-mqtt and gmqtt.
+    /// The Python that has paho-mqtt, gmqtt and aiomqtt.
     pub(crate) python: PathBuf,
     /// The folder whose `node_modules` has MQTT.js.
     pub(crate) node: PathBuf,
@@ -102,14 +113,16 @@ fn apt(arguments: &[&str]) -> anyhow::Result<()> {
 fn python(root: &Path, folder: &Path, install: bool) -> anyhow::Result<PathBuf> {
     let python = folder.join("venv/bin/python");
     let mut import = Command::new(&python);
-    import.args(["-c", "import paho.mqtt.client, gmqtt"]);
+    import.args(["-c", "import paho.mqtt.client, gmqtt, aiomqtt"]);
     if python.exists() && check(&mut import).is_ok() {
         return Ok(python);
     }
     if !install {
-        bail!("paho-mqtt and gmqtt are not in target/interop/venv; say --install");
+        bail!("paho-mqtt, gmqtt and aiomqtt are not in target/interop/venv; say --install");
     }
-    check(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))?;
+    if !python.exists() {
+        check(Command::new("python3").args(["-m", "venv"]).arg(folder.join("venv")))?;
+    }
     let requirements = root.join("interop/requirements.txt");
     check(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements))?;
     Ok(python)
@@ -126,6 +139,8 @@ fn node(root: &Path, folder: &Path, install: bool) -> anyhow::Result<PathBuf> {
         check(&mut npm).context("cannot install MQTT.js")?;
     }
     // Node resolves packages from where a script is.
-    fs::copy(root.join("interop/mqttjs_peer.mjs"), folder.join("mqttjs_peer.mjs"))?;
+    for script in ["mqttjs_peer.mjs", "mqttjs_websocket.mjs"] {
+        fs::copy(root.join("interop").join(script), folder.join(script))?;
+    }
     Ok(folder.to_owned())
 }

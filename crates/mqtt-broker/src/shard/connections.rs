@@ -174,6 +174,7 @@ impl Shard {
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.connection(id).is_some() {
             self.connections.remove(id.slot);
+            self.access.forget(id);
         }
     }
 
@@ -260,7 +261,7 @@ impl Shard {
     }
 }
 
-fn refusal(version: Version, reason_code: ReasonCode) -> BytesMut {
+pub(super) fn refusal(version: Version, reason_code: ReasonCode) -> BytesMut {
     let mut out = BytesMut::new();
     let connack = ConnAck { session_present: false, reason_code, properties: Properties::default() };
     // A CONNACK without properties is always small enough to be written.

@@ -1,5 +1,6 @@
 //! One shard: connections come in with their CONNECT and go on by bytes.
 
+mod admission;
 mod connections;
 mod deliver;
 mod publish;
@@ -8,6 +9,7 @@ mod subscribe;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+pub use admission::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 use bytes::{Bytes, BytesMut};
 use clock::{Instant, Timers};
 use foldhash::fast::FixedState;
@@ -120,6 +122,7 @@ pub struct Shard {
     ended: VecDeque<Ended>,
     stats: Stats,
     next_assigned: u64,
+    access: admission::Access,
 }
 
 impl Shard {
@@ -143,6 +146,7 @@ impl Shard {
             ended: VecDeque::new(),
             stats: Stats::default(),
             next_assigned: 0,
+            access: admission::Access::default(),
         }
     }
 

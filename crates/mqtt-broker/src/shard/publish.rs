@@ -16,6 +16,9 @@ impl Shard {
         if publish.topic.levels().count() > self.shared.limits.max_topic_levels {
             return self.fail(now, id, ProtocolError::TopicLevels);
         }
+        if !self.may_publish(id, &publish.topic) {
+            return self.refuse_publish(now, id, &publish);
+        }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         if let (QoS::ExactlyOnce, Some(packet_id)) = (qos, packet_id) {
             match self.receipt(id, packet_id) {

@@ -42,6 +42,9 @@ impl Shard {
         if filter.levels().count() > limits.max_topic_levels {
             return ReasonCode::TopicFilterInvalid;
         }
+        if !self.may_subscribe(id, &filter) {
+            return ReasonCode::NotAuthorized;
+        }
         let is_full = self.with_client(id, |client| {
             let is_new = !client.subscriptions.contains_key(&filter);
             is_new && client.subscriptions.len() >= limits.max_subscriptions

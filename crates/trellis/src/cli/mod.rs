@@ -2,9 +2,11 @@
 
 mod building;
 mod client;
+mod connect;
 pub(crate) mod demo;
 mod gateway;
 mod mesh_node;
+mod passwd;
 mod publish;
 mod serve;
 mod simulate;
@@ -33,19 +35,23 @@ enum Command {
     Gateway(gateway::Gateway),
     /// Run the broker as a configuration file says
     Serve(serve::Serve),
+    /// Connect, and stay until stopped
+    Conn(connect::Connect),
     /// Publish a message
     Pub(publish::Publish),
     /// Print the messages of topics
     Sub(subscribe::Subscribe),
     /// Run one Bluetooth Mesh node by hand
     MeshNode(mesh_node::MeshNode),
+    /// Add a user to a password file, change a password, or take a user out
+    Passwd(passwd::Passwd),
     /// Run the demo's building in virtual time and print its event log
     Simulate(simulate::Simulate),
 }
 
 /// Runs the command that was given.
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
+    let cli = Cli::parse_from(client::with_long_flags(std::env::args_os()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
@@ -53,9 +59,11 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             Some(Command::Demo(args)) => demo::run(args).await?,
             Some(Command::Gateway(args)) => gateway::run(args).await?,
             Some(Command::Serve(args)) => serve::run(args).await?,
+            Some(Command::Conn(args)) => connect::run(args).await?,
             Some(Command::Pub(args)) => publish::run(args).await?,
             Some(Command::Sub(args)) => subscribe::run(args).await?,
             Some(Command::MeshNode(args)) => mesh_node::run(args).await?,
+            Some(Command::Passwd(args)) => passwd::run(&args)?,
             Some(Command::Simulate(args)) => simulate::run(&args)?,
         }
         Ok(ExitCode::SUCCESS)

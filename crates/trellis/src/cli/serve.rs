@@ -2,10 +2,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mqtt_server::{Limits, ListenerConfig, Server};
+use mqtt_server::{Limits, Server};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::{Config, Transport};
+use crate::config::Config;
+use crate::listener_config::Listener;
 use crate::status_page::{self, Broker, Status};
 
 /// Run the broker as a configuration file says
@@ -28,7 +30,7 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     };
     let page = status_page::bind(config.console.bind).await?;
     let page_address = page.local_addr()?;
-    let server = Server::start(server_config(&config)).await?;
+    let server = Server::start(server_config(&config)?).await?;
     super::print(&banner(&config, &server, page_address))?;
     let status = Status { ready: true, mqtt: server.local_addresses().to_vec(), ..Status::default() };
     let (sender, receiver) = watch::channel(status);
@@ -36,9 +38,11 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     let mut refresh = tokio::time::interval(REFRESH);
     let stop = crate::stop::requested();
     tokio::pin!(stop);
+    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
     loop {
         tokio::select! {
             stopped = &mut stop => break stopped.context("cannot wait for signals")?,
+            Some(()) = hangup.recv() => reload(&server),
             _ = refresh.tick() => {
                 let broker = Broker::of(&server).await;
                 sender.send_modify(|status| status.broker = broker);
@@ -50,22 +54,30 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn server_config(config: &Config) -> mqtt_server::Config {
-    let listeners = (config.listeners.iter())
-        .map(|listener| {
-            let Transport::Tcp = listener.transport;
-            let (name, bind) = (listener.name.clone(), listener.bind);
-            ListenerConfig { name, bind, allow_anonymous: listener.allow_anonymous }
-        })
-        .collect();
+/// Reads certificates, passwords and rules again.
+fn reload(server: &Server) {
+    let errors = server.reload();
+    for error in &errors {
+        tracing::error!(%error, "what was in force stays");
+    }
+    if errors.is_empty() {
+        tracing::info!("certificates, passwords and rules were read again");
+    }
+}
+
+fn server_config(config: &Config) -> anyhow::Result<mqtt_server::Config> {
+    let listeners = config.listeners.iter().map(Listener::to_server).collect::<anyhow::Result<_>>()?;
     let limits = Limits { max_packet_size: config.mqtt.max_packet_size.0, ..Limits::default() };
-    mqtt_server::Config { listeners, limits, ..mqtt_server::Config::default() }
+    let access = config.access.to_server();
+    Ok(mqtt_server::Config { listeners, limits, access, ..mqtt_server::Config::default() })
 }
 
 fn banner(config: &Config, server: &Server, page: std::net::SocketAddr) -> String {
     let mut text = format!("Trellis {}\n\n", env!("CARGO_PKG_VERSION"));
     for (listener, address) in config.listeners.iter().zip(server.local_addresses()) {
-        text += &format!("  MQTT 3.1, 3.1.1 and 5.0 on {address} (TCP, listener {:?})\n", listener.name);
+        let transport = listener.transport.name();
+        text +=
+            &format!("  MQTT 3.1, 3.1.1 and 5.0 on {address} ({transport}, listener {:?})\n", listener.name);
     }
     text += &format!("  Status page on http://{page}/\n");
     text += "  Sessions and retained messages are in memory: a restart loses them.\n";
