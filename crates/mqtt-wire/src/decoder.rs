@@ -1,6 +1,7 @@
 use bytes::{Buf as _, BytesMut};
 
 use crate::cursor::decode_variable;
+use crate::packet::Connect;
 use crate::{DecodeError, Packet, Version};
 
 /// Cuts a stream of bytes into packets.
@@ -21,7 +22,7 @@ impl Decoder {
         Self { version: None, max_packet_size }
     }
 
-    /// The version, once it is known.
+    /// The version, once it is known: from CONNECT on, even if there is something else wrong with that.
     pub fn version(&self) -> Option<Version> {
         self.version
     }
@@ -50,10 +51,9 @@ impl Decoder {
         }
         let mut frame = input.split_to(size).freeze();
         frame.advance(header);
-        let packet = Packet::decode(first, frame, self.version)?;
-        if let Packet::Connect(connect) = &packet {
-            self.version = Some(connect.version);
+        if self.version.is_none() {
+            self.version = Connect::peek_version(&frame);
         }
-        Ok(Some(packet))
+        Packet::decode(first, frame, self.version).map(Some)
     }
 }

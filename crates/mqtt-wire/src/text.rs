@@ -38,6 +38,13 @@ impl Text {
     pub fn as_bytes(&self) -> &Bytes {
         &self.0
     }
+
+    /// The same text in memory of its own. A decoded text is a slice of its packet and keeps all of it: what is
+    /// to stay for longer than a message does not hold on to a payload of a megabyte.
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(Bytes::copy_from_slice(&self.0))
+    }
 }
 
 impl TryFrom<Bytes> for Text {

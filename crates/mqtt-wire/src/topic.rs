@@ -43,8 +43,14 @@ impl TopicName {
     }
 
     /// The name that stands where a Topic Alias says which (§3.3.2.3.4).
-    pub(crate) fn empty() -> Self {
+    pub fn empty() -> Self {
         Self::default()
+    }
+
+    /// The same name in memory of its own ([`Text::detached`]).
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.0.detached())
     }
 
     /// Whether a Topic Alias has to say which topic is meant.
@@ -92,6 +98,12 @@ impl TopicFilter {
     /// Its levels.
     pub fn levels(&self) -> impl DoubleEndedIterator<Item = &[u8]> {
         self.as_bytes().split(|&byte| byte == b'/')
+    }
+
+    /// The same filter in memory of its own ([`Text::detached`]).
+    #[must_use]
+    pub fn detached(&self) -> Self {
+        Self(self.0.detached())
     }
 
     /// Group and filter of a shared subscription, `$share/group/filter` (§4.8.2).

@@ -49,6 +49,42 @@ fn reason_codes_are_those_of_the_standard() {
 }
 
 #[test]
+fn disconnect_and_acknowledgments_have_the_codes_of_their_tables() {
+    let codes = testdata("reason_codes.json");
+    let rows = codes["reason_codes"].as_array().unwrap();
+    let packets = [
+        ("PUBACK", 0x40, vec![0, 1]),
+        ("PUBREC", 0x50, vec![0, 1]),
+        ("PUBREL", 0x62, vec![0, 1]),
+        ("PUBCOMP", 0x70, vec![0, 1]),
+        ("SUBACK", 0x90, vec![0, 1, 0]),
+        ("UNSUBACK", 0xb0, vec![0, 1, 0]),
+        ("DISCONNECT", 0xe0, vec![]),
+        ("AUTH", 0xf0, vec![]),
+    ];
+    for (name, first, head) in packets {
+        for code in 0..=u8::MAX {
+            let is_listed = rows.iter().any(|row| {
+                row["value"] == code && row["packets"].as_array().unwrap().iter().any(|packet| packet == name)
+            });
+            let body = [&head[..], &[code]].concat();
+            let packet = [&[first, u8::try_from(body.len()).unwrap()], &body[..]].concat();
+            let decoded = decode(Version::V5, &packet);
+            assert_eq!(matches!(decoded, Ok(Some(_))), is_listed, "{code:#04x} in {name}: {decoded:?}");
+        }
+    }
+}
+
+#[test]
+fn the_version_of_a_broken_connect_is_known() {
+    let mut decoder = Decoder::for_server(1024);
+    // The reserved flag is set.
+    let connect = b"\x10\x0d\0\x04MQTT\x05\x03\0\x3c\0\0\0";
+    assert_eq!(decoder.decode(&mut BytesMut::from(&connect[..])), Err(DecodeError::ConnectFlags));
+    assert_eq!(decoder.version(), Some(Version::V5));
+}
+
+#[test]
 fn properties_stand_where_the_standard_allows_them() {
     let table = testdata("properties.json");
     let rows = table["properties"].as_array().unwrap();
@@ -118,8 +154,10 @@ fn every_property_in_every_packet_is_taken_or_refused_as_the_standard_says() {
         let packets: Vec<&str> =
             row["packets"].as_array().unwrap().iter().map(|x| x.as_str().unwrap()).collect();
         for (name, scope) in SCOPES {
-            let once = property_bytes(row);
-            let twice = [once.clone(), once.clone()].concat();
+            // §3.1.2.11.10: in CONNECT, data needs its method.
+            let method: &[u8] = if id == 0x16 && name == "CONNECT" { &[0x15, 0, 1, b'm'] } else { &[] };
+            let once = [method, &property_bytes(row)].concat();
+            let twice = [once.clone(), property_bytes(row)].concat();
             let decoded = decode(Version::V5, &packet_with(scope, &once));
             if packets.contains(&name) {
                 assert!(matches!(decoded, Ok(Some(_))), "{} in {name}: {decoded:?}", row["name"]);

@@ -115,9 +115,7 @@ impl Disconnect {
             return cursor.finish(Self::new(ReasonCode::NORMAL_DISCONNECTION));
         }
         let (reason_code, properties) = decode_reason(PropertyScope::Disconnect, &mut cursor)?;
-        let is_allowed = matches!(reason_code, ReasonCode::Success | ReasonCode::DisconnectWithWillMessage)
-            || reason_code.is_error();
-        if !is_allowed {
+        if !is_disconnect_code(reason_code) {
             return Err(DecodeError::ReasonCode(reason_code as u8));
         }
         cursor.finish(Self { reason_code, properties })
@@ -141,6 +139,23 @@ impl Auth {
     pub(super) fn encode(&self, out: &mut BytesMut) -> Result<(), EncodeError> {
         encode_reason(self.reason_code, &self.properties, Version::V5, out)
     }
+}
+
+/// The reason codes of DISCONNECT (§3.14.2.1), and 0x8C, which the common table (§2.4) gives it too.
+fn is_disconnect_code(reason_code: ReasonCode) -> bool {
+    use ReasonCode as R;
+    let is_of_other_packets = matches!(
+        reason_code,
+        R::UnsupportedProtocolVersion
+            | R::ClientIdentifierNotValid
+            | R::BadUserNameOrPassword
+            | R::ServerUnavailable
+            | R::Banned
+            | R::PacketIdentifierInUse
+            | R::PacketIdentifierNotFound
+    );
+    matches!(reason_code, R::Success | R::DisconnectWithWillMessage)
+        || (reason_code.is_error() && !is_of_other_packets)
 }
 
 /// Reason code and properties, each of which may be left out from the end (§3.4.2.1, §3.14.2.1).

@@ -73,6 +73,9 @@ const WILL: u8 = 0x04;
 const CLEAN_START: u8 = 0x02;
 const RESERVED: u8 = 0x01;
 
+/// The property's identifier.
+const AUTHENTICATION_DATA: u8 = 0x16;
+
 impl Connect {
     /// A CONNECT without credentials and will.
     pub fn new(version: Version, client_id: Text) -> Self {
@@ -85,6 +88,17 @@ impl Connect {
             password: None,
             will: None,
             properties: Properties::default(),
+        }
+    }
+
+    /// The version that the body of a CONNECT says, though the rest of it may be wrong: a refusal is written in
+    /// the form that its client understands.
+    pub(crate) fn peek_version(body: &[u8]) -> Option<Version> {
+        match body {
+            [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Some(Version::V5),
+            [0, 4, b'M', b'Q', b'T', b'T', 4, ..] => Some(Version::V3_1_1),
+            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, ..] => Some(Version::V3_1),
+            _ => None,
         }
     }
 
@@ -109,6 +123,10 @@ impl Connect {
         }
         let keep_alive = cursor.u16()?;
         let properties = decode_properties(PropertyScope::Connect, version, &mut cursor)?;
+        // §3.1.2.11.10: data without a method.
+        if properties.authentication_data.is_some() && properties.authentication_method.is_none() {
+            return Err(DecodeError::PropertyValue(AUTHENTICATION_DATA));
+        }
         let client_id = cursor.text()?;
         let will = if has(WILL) {
             let properties = decode_properties(PropertyScope::Will, version, &mut cursor)?;

@@ -159,7 +159,7 @@ impl SubAck {
         let packet_id = PacketId::decode(&mut cursor)?;
         let properties = decode_properties(PropertyScope::SubAck, version, &mut cursor)?;
         let is_allowed = |code: ReasonCode| match version {
-            Version::V5 => code as u8 <= 2 || code.is_error(),
+            Version::V5 => code as u8 <= 2 || is_subscribe_failure(code),
             _ => code as u8 <= 2 || code == ReasonCode::UnspecifiedError,
         };
         let reason_codes = decode_codes(&mut cursor, is_allowed)?;
@@ -211,7 +211,8 @@ impl UnsubAck {
             return cursor.finish(Self { packet_id, properties, reason_codes: Vec::new() });
         }
         let is_allowed = |code: ReasonCode| {
-            matches!(code, ReasonCode::Success | ReasonCode::NoSubscriptionExisted) || code.is_error()
+            matches!(code, ReasonCode::Success | ReasonCode::NoSubscriptionExisted)
+                || is_unsubscribe_failure(code)
         };
         let reason_codes = decode_codes(&mut cursor, is_allowed)?;
         Ok(Self { packet_id, properties, reason_codes })
@@ -225,6 +226,32 @@ impl UnsubAck {
         }
         Ok(())
     }
+}
+
+/// The failures of UNSUBACK (§3.11.3).
+fn is_unsubscribe_failure(code: ReasonCode) -> bool {
+    use ReasonCode as R;
+    matches!(
+        code,
+        R::UnspecifiedError
+            | R::ImplementationSpecificError
+            | R::NotAuthorized
+            | R::TopicFilterInvalid
+            | R::PacketIdentifierInUse
+    )
+}
+
+/// The failures of SUBACK (§3.9.3).
+fn is_subscribe_failure(code: ReasonCode) -> bool {
+    use ReasonCode as R;
+    is_unsubscribe_failure(code)
+        || matches!(
+            code,
+            R::QuotaExceeded
+                | R::SharedSubscriptionsNotSupported
+                | R::SubscriptionIdentifiersNotSupported
+                | R::WildcardSubscriptionsNotSupported
+        )
 }
 
 /// The codes that make the payload of an acknowledgment; at least one.
