@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clock::Instant;
 use mqtt_proto::session::{Inbound, Outbound};
-use mqtt_wire::{Connect, QoS, SubscriptionOptions, Text, TopicFilter, Version, Will};
+use mqtt_wire::{Connect, QoS, SubscriptionOptions, TopicFilter, Version, Will};
+use smallvec::SmallVec;
 
 use crate::limits::Limits;
 use crate::message::Message;
@@ -16,37 +17,58 @@ pub(crate) struct Delivery {
     pub(crate) message: Arc<Message>,
     pub(crate) qos: QoS,
     pub(crate) retain: bool,
+    /// Subscription Identifiers of the subscriptions that it is for (§3.3.4).
+    pub(crate) identifiers: SmallVec<[u32; 1]>,
+    /// The shared subscription that it is for.
+    pub(crate) group: Option<TopicFilter>,
+}
+
+/// A subscription of a client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    pub(crate) options: SubscriptionOptions,
+    /// Subscription Identifier (§3.8.2.1.2).
+    pub(crate) identifier: Option<u32>,
 }
 
 /// A client: its session (§4.1), and its connection while it has one.
 #[derive(Debug)]
 pub(crate) struct Client {
-    pub(crate) id: Text,
     pub(crate) connection: Option<ConnectionId>,
     pub(crate) outbound: Outbound<Delivery>,
     pub(crate) inbound: Inbound,
     /// Messages of QoS 1 and 2 that wait for the window, or for the client.
     pub(crate) queue: VecDeque<Delivery>,
-    pub(crate) subscriptions: BTreeMap<TopicFilter, SubscriptionOptions>,
+    queue_bytes: usize,
+    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    /// How many of them are shared.
+    pub(crate) shared: usize,
+    /// Whether the owners of its shared subscriptions know that it has no room.
+    pub(crate) is_busy: bool,
     /// How long the session outlives its connection.
     pub(crate) expiry: Duration,
     pub(crate) will: Option<Box<Will>>,
     /// When a delayed will is published (§3.1.3.2.2).
     pub(crate) will_at: Option<Instant>,
+    /// When the session ends, while it has no connection.
+    pub(crate) ends_at: Option<Instant>,
 }
 
 impl Client {
-    pub(crate) fn new(id: Text) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            id,
             connection: None,
             outbound: Outbound::new(0),
             inbound: Inbound::default(),
             queue: VecDeque::new(),
+            queue_bytes: 0,
             subscriptions: BTreeMap::new(),
+            shared: 0,
+            is_busy: false,
             expiry: Duration::ZERO,
             will: None,
             will_at: None,
+            ends_at: None,
         }
     }
 
@@ -56,18 +78,51 @@ impl Client {
         self.expiry = session_expiry(connect, limits);
         self.will = connect.will.take();
         self.will_at = None;
+        self.ends_at = None;
         let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX);
         self.outbound.set_window(receive_maximum.min(limits.max_inflight));
+        self.outbound.begin_resend();
     }
 
-    /// Queues a message; `false`: the oldest was dropped for it.
-    pub(crate) fn enqueue(&mut self, delivery: Delivery, limits: &Limits) -> bool {
+    /// Queues a message, and returns how many of the oldest were dropped for it.
+    pub(crate) fn enqueue(&mut self, delivery: Delivery, limits: &Limits) -> u64 {
+        self.queue_bytes += delivery.message.size();
         self.queue.push_back(delivery);
-        if self.queue.len() > limits.max_mqueue_len {
-            self.queue.pop_front();
-            return false;
+        let mut dropped = 0;
+        while self.queue.len() > 1
+            && (self.queue.len() > limits.max_mqueue_len || self.queue_bytes > limits.max_mqueue_bytes)
+        {
+            self.dequeue();
+            dropped += 1;
         }
-        true
+        dropped
+    }
+
+    /// Takes the oldest message of the queue.
+    pub(crate) fn dequeue(&mut self) -> Option<Delivery> {
+        let delivery = self.queue.pop_front()?;
+        self.queue_bytes -= delivery.message.size();
+        Some(delivery)
+    }
+
+    /// Bytes of the messages in the queue.
+    pub(crate) fn queue_bytes(&self) -> usize {
+        self.queue_bytes
+    }
+
+    /// Takes the messages of shared subscriptions out of the queue: another member can have them.
+    pub(crate) fn take_shared(&mut self) -> Vec<Delivery> {
+        let (mut shared, mut own) = (Vec::new(), VecDeque::new());
+        for delivery in self.queue.drain(..) {
+            if delivery.group.is_some() {
+                self.queue_bytes -= delivery.message.size();
+                shared.push(delivery);
+            } else {
+                own.push_back(delivery);
+            }
+        }
+        self.queue = own;
+        shared
     }
 
     /// How long after the connection its will is published; at the latest when the session ends.

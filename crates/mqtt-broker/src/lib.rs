@@ -25,26 +25,62 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod end;
+mod lanes;
 mod limits;
+mod memory;
 mod message;
 mod retained;
 mod routes;
+pub mod sabotage;
 mod shard;
+mod shared;
 mod stats;
 mod subscriptions;
+mod sys_topics;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use mqtt_wire::Text;
 
-pub use limits::Limits;
+pub use end::{EndKind, EndReason, Ended};
+pub use lanes::PeerMessage;
+pub use limits::{Limits, SharedStrategy};
+pub use memory::Memory;
 pub use message::Message;
-pub use retained::RetainedMessages;
+pub use retained::{RetainedMessages, Scan};
 pub use routes::{RouteTable, ShardId, ShardSet};
-pub use shard::{ConnectionId, EndReason, Ended, Output, PeerMessage, Shard};
+pub use shard::{ConnectionId, Output, Shard};
 pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use stats::Stats;
 pub use subscriptions::SubscriptionTree;
+pub use sys_topics::{SysTopics, SystemInfo};
+
+/// How a broker is set up.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What clients may use.
+    pub limits: Limits,
+    /// The node's name in `$SYS/brokers/…`.
+    pub node: String,
+    /// What clients of MQTT 5.0 that ask for Response Information get (§3.2.2.3.15).
+    pub response_information: Option<Text>,
+    /// The wall clock's time at [`clock::Instant::ORIGIN`], since 1970, for events that people read.
+    pub started: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            node: "trellis@127.0.0.1".to_owned(),
+            response_information: None,
+            started: Duration::ZERO,
+        }
+    }
+}
 
 /// What all shards of a broker share, and nothing else is.
 #[derive(Debug)]
@@ -57,6 +93,11 @@ pub struct Shared {
     pub acl: ArcSwapOption<access::Acl>,
     /// The limits.
     pub limits: Limits,
+    /// How it is set up.
+    pub settings: Settings,
+    /// The memory that messages take.
+    pub memory: Memory,
+    order: lanes::RetainedOrder,
     shards: usize,
 }
 
@@ -67,9 +108,23 @@ const PARTITIONS: u64 = 256;
 impl Shared {
     /// For a broker of `shards` shards, 1 to 64.
     pub fn new(shards: usize, limits: Limits) -> Arc<Self> {
+        Self::with_settings(shards, Settings { limits, ..Settings::default() })
+    }
+
+    /// The same, with more to set.
+    pub fn with_settings(shards: usize, settings: Settings) -> Arc<Self> {
         let shards = shards.clamp(1, ShardSet::MAX);
-        let retained = RetainedMessages::new(limits.max_retained, limits.max_retained_bytes);
-        Arc::new(Self { routes: RouteTable::new(), retained, acl: ArcSwapOption::empty(), limits, shards })
+        let limits = settings.limits;
+        Arc::new(Self {
+            routes: RouteTable::new(),
+            retained: RetainedMessages::new(limits.max_retained, limits.max_retained_bytes),
+            acl: ArcSwapOption::empty(),
+            limits,
+            settings,
+            memory: Memory::new(shards, limits.max_memory),
+            order: lanes::RetainedOrder::new(shards),
+            shards,
+        })
     }
 
     /// How many shards there are.
@@ -79,8 +134,16 @@ impl Shared {
 
     /// The shard that the session of this Client Identifier belongs to.
     pub fn shard_of(&self, client_id: &str) -> ShardId {
-        let partition = stable_hash(client_id.as_bytes()) % PARTITIONS;
-        usize::try_from(partition).unwrap_or(0) % self.shards
+        self.shard_of_hash(stable_hash(client_id.as_bytes()))
+    }
+
+    /// The shard that owns a shared subscription, by its whole filter.
+    pub(crate) fn shard_of_group(&self, group: &mqtt_wire::TopicFilter) -> ShardId {
+        self.shard_of_hash(stable_hash(group.as_bytes()))
+    }
+
+    fn shard_of_hash(&self, hash: u64) -> ShardId {
+        usize::try_from(hash % PARTITIONS).unwrap_or(0) % self.shards
     }
 }
 

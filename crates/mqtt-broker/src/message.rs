@@ -1,11 +1,15 @@
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
 use mqtt_wire::{Properties, Publish, QoS, Text, TopicName, Will};
 
+use crate::memory::Charge;
+
 /// An application message on its way through the broker. It is shared, never copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Message {
     /// Where it was published.
     pub topic: TopicName,
@@ -17,38 +21,44 @@ pub struct Message {
     pub retain: bool,
     /// What a receiver of MQTT 5.0 gets of its properties; without the Message Expiry Interval.
     pub properties: Properties,
-    /// Who published it, for No Local.
+    /// Who published it, for No Local; empty: the server itself.
     pub publisher: Text,
     /// When it is of no use any more.
     pub expires: Option<Instant>,
+    _charge: Option<Charge>,
 }
+
+/// What a message takes beside its topic and payload: about the size of its parts and of its place in a queue.
+const OVERHEAD: usize = 256;
 
 impl Message {
     /// What `publisher` published at `now`.
-    pub(crate) fn of_publish(now: Instant, publisher: Text, publish: Publish) -> Self {
-        let Publish { qos, retain, topic, properties, payload, .. } = publish;
-        Self::new(now, publisher, topic, payload, qos, retain, properties)
+    pub fn of_publish(now: Instant, publisher: Text, publish: Publish) -> Self {
+        let Publish { qos, retain, topic, mut properties, payload, .. } = publish;
+        let expiry = properties.message_expiry_interval.take();
+        let expires = expiry.map(|seconds| now + Duration::from_secs(seconds.into()));
+        Self { topic, payload, qos, retain, properties, publisher, expires, _charge: None }
     }
 
     /// The will of `publisher`, published at `now`.
     pub(crate) fn of_will(now: Instant, publisher: Text, will: Will) -> Self {
-        let Will { topic, payload, qos, retain, properties } = will;
-        Self::new(now, publisher, topic, payload, qos, retain, properties)
+        let Will { topic, payload, qos, retain, mut properties } = will;
+        properties.will_delay_interval = None;
+        let publish = Publish { retain, properties, ..Publish::new(topic, qos, payload) };
+        Self::of_publish(now, publisher, publish)
     }
 
-    fn new(
-        now: Instant,
-        publisher: Text,
-        topic: TopicName,
-        payload: Bytes,
-        qos: QoS,
-        retain: bool,
-        mut properties: Properties,
-    ) -> Self {
-        let expiry = properties.message_expiry_interval.take();
-        properties.will_delay_interval = None;
-        let expires = expiry.map(|seconds| now + Duration::from_secs(seconds.into()));
-        Self { topic, payload, qos, retain, properties, publisher, expires }
+    /// The same, counted as memory that is used.
+    pub(crate) fn charged(self, counter: &Arc<AtomicUsize>) -> Self {
+        let bytes = self.size();
+        Self { _charge: Some(Charge::new(counter, bytes)), ..self }
+    }
+
+    /// The bytes that it counts for.
+    pub(crate) fn size(&self) -> usize {
+        let pairs: usize =
+            self.properties.user_properties.iter().map(|(name, value)| name.len() + value.len()).sum();
+        OVERHEAD + self.topic.as_bytes().len() + self.payload.len() + pairs
     }
 
     /// Whether it is of no use any more.

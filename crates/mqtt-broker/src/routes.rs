@@ -140,7 +140,7 @@ mod tests {
             |topic: &str| routes.lookup(&TopicName::new(topic).unwrap()).0.iter().collect::<Vec<_>>();
         assert_eq!(shards("a/b"), [0, 1, 2, 3]);
         assert_eq!(shards("c"), [3, 4]);
-        assert_eq!(shards("$SYS/x"), []);
+        assert!(shards("$SYS/x").is_empty());
         routes.remove(&filter("#"), 3);
         assert_eq!(shards("c"), [4]);
     }

@@ -1,57 +1,108 @@
-use std::ops::Add;
+use crate::end::EndKind;
 
-/// What a shard has done and holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Stats {
+macro_rules! stats {
+    ($($(#[doc = $doc:literal])* $name:ident,)*) => {
+        /// What a shard has done and holds.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        pub struct Stats {
+            $($(#[doc = $doc])* pub $name: u64,)*
+            /// Connections that ended, by [`EndKind`].
+            pub ended: [u64; EndKind::ALL.len()],
+        }
+
+        impl std::ops::Add for Stats {
+            type Output = Self;
+
+            fn add(self, other: Self) -> Self {
+                let mut ended = self.ended;
+                for (sum, count) in ended.iter_mut().zip(other.ended) {
+                    *sum += count;
+                }
+                Self { $($name: self.$name + other.$name,)* ended }
+            }
+        }
+    };
+}
+
+stats! {
     /// Connections that are open.
-    pub connections: u64,
+    connections,
     /// Sessions, connected or not.
-    pub sessions: u64,
+    sessions,
+    /// Subscriptions, shared ones included.
+    subscriptions,
+    /// Subscriptions that are shared.
+    shared_subscriptions,
+    /// Packets that clients sent.
+    packets_received,
+    /// Bytes that clients sent, in whole packets.
+    bytes_received,
+    /// Bytes that were sent to clients.
+    bytes_sent,
     /// Messages that clients published.
-    pub messages_received: u64,
+    messages_received,
+    /// Those with QoS 0.
+    messages_qos0_received,
+    /// Those with QoS 1.
+    messages_qos1_received,
+    /// Those with QoS 2.
+    messages_qos2_received,
     /// Messages that were sent to clients.
-    pub messages_sent: u64,
+    messages_sent,
+    /// Those with QoS 0.
+    messages_qos0_sent,
+    /// Those with QoS 1.
+    messages_qos1_sent,
+    /// Those with QoS 2.
+    messages_qos2_sent,
+    /// Connections that were refused with their CONNACK.
+    refused,
+    /// Sessions that ended because their time was over.
+    sessions_expired,
+    /// Messages that interested nobody.
+    dropped_no_subscribers,
     /// Messages that were dropped because a session's queue was full.
-    pub dropped_queue_full: u64,
+    dropped_queue_full,
     /// Messages of QoS 0 that were dropped because their connection did not read.
-    pub dropped_slow_consumer: u64,
+    dropped_slow_consumer,
     /// Messages that expired before they could be sent.
-    pub dropped_expired: u64,
+    dropped_expired,
     /// Messages that were larger than their receiver accepts.
-    pub dropped_too_large: u64,
+    dropped_too_large,
     /// Retained messages that found no room.
-    pub dropped_retained_full: u64,
-    /// Messages that their publisher was not allowed to publish.
-    pub dropped_not_authorized: u64,
+    dropped_retained_full,
+    /// Messages that were not taken because the memory was used up.
+    dropped_memory,
+    /// Messages that clients published where they may not.
+    dropped_not_authorized,
+    /// Messages of a shared subscription that no member was left for.
+    dropped_no_member,
+    /// Messages of a shared subscription that went to another member than the first.
+    redispatched,
 }
 
 impl Stats {
-    /// All that was dropped, for whatever reason.
+    /// All that was lost, for whatever reason; what interested nobody is not.
     pub fn dropped(&self) -> u64 {
-        self.dropped_queue_full
-            + self.dropped_slow_consumer
-            + self.dropped_expired
-            + self.dropped_too_large
-            + self.dropped_retained_full
-            + self.dropped_not_authorized
+        self.dropped_by_reason().iter().map(|(_, count)| count).sum()
     }
-}
 
-impl Add for Stats {
-    type Output = Self;
+    /// What was lost, by reason.
+    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 8] {
+        [
+            ("queue_full", self.dropped_queue_full),
+            ("slow_consumer", self.dropped_slow_consumer),
+            ("expired", self.dropped_expired),
+            ("too_large", self.dropped_too_large),
+            ("retained_full", self.dropped_retained_full),
+            ("memory", self.dropped_memory),
+            ("not_authorized", self.dropped_not_authorized),
+            ("no_member", self.dropped_no_member),
+        ]
+    }
 
-    fn add(self, other: Self) -> Self {
-        Self {
-            connections: self.connections + other.connections,
-            sessions: self.sessions + other.sessions,
-            messages_received: self.messages_received + other.messages_received,
-            messages_sent: self.messages_sent + other.messages_sent,
-            dropped_queue_full: self.dropped_queue_full + other.dropped_queue_full,
-            dropped_slow_consumer: self.dropped_slow_consumer + other.dropped_slow_consumer,
-            dropped_expired: self.dropped_expired + other.dropped_expired,
-            dropped_too_large: self.dropped_too_large + other.dropped_too_large,
-            dropped_retained_full: self.dropped_retained_full + other.dropped_retained_full,
-            dropped_not_authorized: self.dropped_not_authorized + other.dropped_not_authorized,
-        }
+    /// Connections that ended, by the name of the reason.
+    pub fn ended_by_reason(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        EndKind::ALL.into_iter().map(EndKind::name).zip(self.ended)
     }
 }

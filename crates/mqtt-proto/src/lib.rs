@@ -2,7 +2,8 @@
 //!
 //! [`session`] is what both roles share: the messages of QoS 1 and 2 that are on their way, in either direction.
 //! [`client::ClientConnection`] is a client's side of a connection; [`server`] is a server's view of what one of
-//! its clients may do. Packets go in and out, time is an argument.
+//! its clients may do; [`topic_alias`] is a table that either side keeps. Packets go in and out, time is an
+//! argument.
 //!
 //! Not for: subscriptions, routing and retained messages (`mqtt-broker`), or sockets (`mqtt-server`,
 //! `mqtt-client`).
@@ -22,5 +23,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+mod error;
 pub mod server;
 pub mod session;
+pub mod topic_alias;

@@ -4,8 +4,11 @@ use std::time::Duration;
 
 use clock::Instant;
 use mqtt_wire::{
-    Ack, Connect, DecodeError, Disconnect, Packet, Publish, ReasonCode, Subscribe, Unsubscribe, Version,
+    Ack, Connect, Disconnect, Packet, Publish, ReasonCode, Subscribe, TopicName, Unsubscribe, Version,
 };
+
+pub use crate::error::ProtocolError;
+use crate::topic_alias::{Alias, IncomingAliases, OutgoingAliases};
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,62 +25,15 @@ pub enum Request {
     Disconnect(Disconnect),
 }
 
-/// Why a server ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProtocolError {
-    /// The bytes are no packet.
-    #[error(transparent)]
-    Decode(#[from] DecodeError),
-    /// A packet that only servers send, or a second CONNECT (§3.1).
-    #[error("the client sent a packet that it may not send")]
-    UnexpectedPacket,
-    /// Nothing came for one and a half Keep Alive (§3.1.2.10).
-    #[error("nothing came within the keep alive time")]
-    KeepAlive,
-    /// CONNECT did not come in time.
-    #[error("no CONNECT came in time")]
-    ConnectTimeout,
-    /// An empty Client Identifier where it is not allowed (§3.1.3.1).
-    #[error("an empty client identifier needs a clean session and MQTT 3.1.1 or later")]
-    ClientId,
-    /// A Topic Alias, though the server's maximum is 0 (§3.3.2.3.4).
-    #[error("a topic alias, though the server accepts none")]
-    TopicAlias,
-    /// A Subscription Identifier in a PUBLISH, or though the server has none (§3.3.4, §3.8.2.1.2).
-    #[error("a subscription identifier, though the server has none")]
-    SubscriptionIdentifier,
-    /// More messages of QoS 2 wait for PUBREL than allowed.
-    #[error("too many messages of QoS 2 wait to be released")]
-    ReceiveMaximum,
-    /// A Session Expiry Interval in DISCONNECT after 0 in CONNECT (§3.14.2.2.2).
-    #[error("a session expiry interval in DISCONNECT after none in CONNECT")]
-    SessionExpiry,
-    /// Extended authentication, which this server does not have.
-    #[error("an authentication method, though the server has none")]
-    AuthenticationMethod,
-    /// The server has as many sessions as it may.
-    #[error("the server has as many sessions as it may")]
-    TooManySessions,
-    /// The topic has more levels than allowed.
-    #[error("the topic has too many levels")]
-    TopicLevels,
-}
-
-impl From<&ProtocolError> for ReasonCode {
-    fn from(error: &ProtocolError) -> Self {
-        match error {
-            ProtocolError::Decode(error) => error.reason_code(),
-            ProtocolError::UnexpectedPacket | ProtocolError::SessionExpiry => Self::ProtocolError,
-            ProtocolError::KeepAlive | ProtocolError::ConnectTimeout => Self::KeepAliveTimeout,
-            ProtocolError::ClientId => Self::ClientIdentifierNotValid,
-            ProtocolError::TopicAlias => Self::TopicAliasInvalid,
-            ProtocolError::SubscriptionIdentifier => Self::SubscriptionIdentifiersNotSupported,
-            ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
-            ProtocolError::AuthenticationMethod => Self::BadAuthenticationMethod,
-            ProtocolError::TooManySessions => Self::QuotaExceeded,
-            ProtocolError::TopicLevels => Self::TopicNameInvalid,
-        }
-    }
+/// What a server grants a connection, beside what its client asks for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// Topic Alias Maximum of CONNACK: what the client may use.
+    pub topic_alias_maximum: u16,
+    /// Most aliases that the server uses, if the client allows as many.
+    pub outgoing_aliases: u16,
+    /// Server Keep Alive of CONNACK, in seconds; it replaces the client's (§3.2.2.3.14).
+    pub server_keep_alive: Option<u16>,
 }
 
 /// What a server knows of a connection beside its session.
@@ -86,24 +42,51 @@ pub struct ServerConnection {
     version: Version,
     keep_alive: Duration,
     last_received: Instant,
+    incoming: IncomingAliases,
+    outgoing: OutgoingAliases,
     /// The largest packet that the client accepts (§3.1.2.11.4).
     pub maximum_packet_size: u32,
+    /// Whether Reason Strings and User Properties may go with every packet, or with PUBLISH, CONNACK and
+    /// DISCONNECT only (§3.1.2.11.7).
+    pub request_problem_information: bool,
 }
 
 impl ServerConnection {
     /// The connection that `connect` opens.
-    pub fn new(now: Instant, connect: &Connect) -> Self {
+    pub fn new(now: Instant, connect: &Connect, terms: Terms) -> Self {
+        let asked = &connect.properties;
+        // Only MQTT 5.0 can be told, and has aliases.
+        let (server_keep_alive, incoming) = match connect.version {
+            Version::V5 => (terms.server_keep_alive, terms.topic_alias_maximum),
+            _ => (None, 0),
+        };
+        let keep_alive = server_keep_alive.unwrap_or(connect.keep_alive);
         Self {
             version: connect.version,
-            keep_alive: Duration::from_secs(connect.keep_alive.into()),
+            keep_alive: Duration::from_secs(keep_alive.into()),
             last_received: now,
-            maximum_packet_size: connect.properties.maximum_packet_size.unwrap_or(u32::MAX),
+            incoming: IncomingAliases::new(incoming),
+            outgoing: OutgoingAliases::new(
+                asked.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_aliases),
+            ),
+            maximum_packet_size: asked.maximum_packet_size.unwrap_or(u32::MAX),
+            request_problem_information: asked.request_problem_information.unwrap_or(true),
         }
     }
 
     /// The version that the client speaks.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    /// Whether topics are sent with aliases.
+    pub fn has_aliases(&self) -> bool {
+        !self.outgoing.is_empty()
+    }
+
+    /// How a PUBLISH that is now sent names its topic.
+    pub fn assign_alias(&mut self, topic: &TopicName) -> Alias {
+        self.outgoing.assign(topic)
     }
 
     /// Takes a packet, if a client may send it.
@@ -113,21 +96,23 @@ impl ServerConnection {
     pub fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<Request, ProtocolError> {
         self.last_received = now;
         Ok(match packet {
-            Packet::Publish(publish) => {
-                check_publish(&publish)?;
+            Packet::Publish(mut publish) => {
+                self.check_publish(&mut publish)?;
                 Request::Publish(publish)
             }
             Packet::PubAck(ack) => Request::PubAck(ack),
             Packet::PubRec(ack) => Request::PubRec(ack),
             Packet::PubRel(ack) => Request::PubRel(ack),
             Packet::PubComp(ack) => Request::PubComp(ack),
-            Packet::Subscribe(subscribe) if !subscribe.properties.subscription_identifiers.is_empty() => {
-                return Err(ProtocolError::SubscriptionIdentifier);
-            }
             Packet::Subscribe(subscribe) => Request::Subscribe(subscribe),
             Packet::Unsubscribe(unsubscribe) => Request::Unsubscribe(unsubscribe),
             Packet::PingReq => Request::PingReq,
-            Packet::Disconnect(disconnect) => Request::Disconnect(disconnect),
+            Packet::Disconnect(disconnect) => {
+                if !is_sent_by_clients(disconnect.reason_code) {
+                    return Err(ProtocolError::DisconnectCode(disconnect.reason_code));
+                }
+                Request::Disconnect(disconnect)
+            }
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::SubAck(_)
@@ -146,14 +131,37 @@ impl ServerConnection {
     pub fn forgive_silence(&mut self, now: Instant) {
         self.last_received = now;
     }
+
+    /// Puts the topic in the place of its alias.
+    fn check_publish(&mut self, publish: &mut Publish) -> Result<(), ProtocolError> {
+        if !publish.properties.subscription_identifiers.is_empty() {
+            return Err(ProtocolError::SubscriptionIdentifier);
+        }
+        if let Some(alias) = publish.properties.topic_alias.take() {
+            publish.topic = self.incoming.resolve(alias, &publish.topic).ok_or(ProtocolError::TopicAlias)?;
+        }
+        Ok(())
+    }
 }
 
-fn check_publish(publish: &Publish) -> Result<(), ProtocolError> {
-    if publish.properties.topic_alias.is_some() {
-        return Err(ProtocolError::TopicAlias);
-    }
-    if !publish.properties.subscription_identifiers.is_empty() {
-        return Err(ProtocolError::SubscriptionIdentifier);
-    }
-    Ok(())
+/// The reason codes of DISCONNECT that a client may send (§3.14.2.1).
+fn is_sent_by_clients(code: ReasonCode) -> bool {
+    use ReasonCode as R;
+    matches!(
+        code,
+        R::Success
+            | R::DisconnectWithWillMessage
+            | R::UnspecifiedError
+            | R::MalformedPacket
+            | R::ProtocolError
+            | R::ImplementationSpecificError
+            | R::TopicNameInvalid
+            | R::ReceiveMaximumExceeded
+            | R::TopicAliasInvalid
+            | R::PacketTooLarge
+            | R::MessageRateTooHigh
+            | R::QuotaExceeded
+            | R::AdministrativeAction
+            | R::PayloadFormatInvalid
+    )
 }

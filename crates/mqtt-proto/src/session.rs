@@ -33,6 +33,8 @@ enum State {
 pub struct Outbound<M> {
     /// `None` once only the packet identifier is needed.
     inflight: VecDeque<(PacketId, State, Option<M>)>,
+    /// How many at the end of `inflight` have not been sent again on this connection.
+    unsent: usize,
     next: PacketId,
     last: PacketId,
     window: u16,
@@ -42,7 +44,7 @@ impl<M> Outbound<M> {
     /// At most `window` messages at a time: the receiver's Receive Maximum, or less (§4.9).
     pub fn new(window: u16) -> Self {
         let last = PacketId(NonZeroU16::MAX);
-        Self { inflight: VecDeque::new(), next: PacketId::ONE, last, window }
+        Self { inflight: VecDeque::new(), unsent: 0, next: PacketId::ONE, last, window }
     }
 
     /// The same, with packet identifiers up to `last` only: a client needs others for SUBSCRIBE.
@@ -55,9 +57,9 @@ impl<M> Outbound<M> {
         self.window = window;
     }
 
-    /// Whether another message may be sent.
+    /// Whether another message may be sent; those of an earlier connection go first.
     pub fn has_room(&self) -> bool {
-        self.inflight.len() < usize::from(self.window)
+        self.unsent == 0 && self.inflight.len() < usize::from(self.window)
     }
 
     /// Whether nothing waits for an acknowledgment.
@@ -118,9 +120,50 @@ impl<M> Outbound<M> {
         })
     }
 
+    /// A new connection begins: everything has to be sent again, in its order, as [`Outbound::next_resend`]
+    /// says.
+    pub fn begin_resend(&mut self) {
+        self.unsent = self.inflight.len();
+    }
+
+    /// What is to be sent again next, as far as the window allows: the new connection's Receive Maximum may be
+    /// less than what is on its way (§4.9). PUBREL is not bound by it.
+    pub fn next_resend(&mut self) -> Option<Resend<'_, M>> {
+        let sent = self.inflight.len() - self.unsent;
+        let (id, _, message) = self.inflight.get(sent)?;
+        if message.is_some() && sent >= usize::from(self.window) {
+            return None;
+        }
+        self.unsent -= 1;
+        Some(match message {
+            Some(message) => Resend::Publish(*id, message),
+            None => Resend::PubRel(*id),
+        })
+    }
+
+    /// Forgets a message that cannot be sent on this connection, as if it had been acknowledged.
+    pub fn abandon(&mut self, id: PacketId) {
+        if let Some(index) = self.inflight.iter().position(|(used, ..)| *used == id) {
+            self.remove(index);
+        }
+    }
+
+    /// The messages that the other side has not received for all that is known: of QoS 1 without PUBACK, of
+    /// QoS 2 without PUBREC. For a session that has ended.
+    pub fn into_messages(self) -> impl Iterator<Item = M> {
+        self.inflight.into_iter().filter_map(|(.., message)| message)
+    }
+
+    fn remove(&mut self, index: usize) -> Option<(PacketId, State, Option<M>)> {
+        if index >= self.inflight.len() - self.unsent {
+            self.unsent -= 1;
+        }
+        self.inflight.remove(index)
+    }
+
     fn take(&mut self, id: PacketId, state: State) -> Result<Option<M>, UnknownPacketId> {
         let index = self.inflight.iter().position(|(used, at, _)| *used == id && *at == state);
-        let (.., message) = index.and_then(|index| self.inflight.remove(index)).ok_or(UnknownPacketId)?;
+        let (.., message) = index.and_then(|index| self.remove(index)).ok_or(UnknownPacketId)?;
         Ok(message)
     }
 
@@ -217,6 +260,24 @@ mod tests {
             [Resend::Publish(ids[0], &'a'), Resend::PubRel(ids[1]), Resend::Publish(ids[2], &'c')]
         );
         assert_eq!(outbound.handle_pubrec(ids[1], ReasonCode::Success), Ok(true), "PUBREC may come again");
+    }
+
+    #[test]
+    fn a_smaller_window_of_a_new_connection_is_kept_when_messages_are_sent_again() {
+        let mut outbound = Outbound::new(9);
+        let ids: Vec<_> =
+            ['a', 'b', 'c'].into_iter().filter_map(|m| outbound.send(m, QoS::AtLeastOnce)).collect();
+        outbound.set_window(1);
+        outbound.begin_resend();
+        assert_eq!(outbound.next_resend(), Some(Resend::Publish(ids[0], &'a')));
+        assert_eq!(outbound.next_resend(), None);
+        assert!(!outbound.has_room(), "what is new waits for what is old");
+        outbound.handle_puback(ids[0]).unwrap();
+        assert_eq!(outbound.next_resend(), Some(Resend::Publish(ids[1], &'b')));
+        outbound.abandon(ids[1]);
+        assert_eq!(outbound.next_resend(), Some(Resend::Publish(ids[2], &'c')));
+        outbound.handle_puback(ids[2]).unwrap();
+        assert!(outbound.has_room());
     }
 
     #[test]

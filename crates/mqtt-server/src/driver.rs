@@ -305,7 +305,7 @@ impl Driver {
     async fn write(&self, id: ConnectionId, mut writer: Writer, notify: &Notify) {
         loop {
             notify.notified().await;
-            let output = self.shard.borrow_mut().take_output(id);
+            let output = self.with(|shard, _| shard.take_output(id));
             let Some(output) = output else { break };
             if writer.write_all(&output.bytes).await.is_err() {
                 // The client does not listen any more, but what it sent before is still to be read.

@@ -11,11 +11,8 @@ use access::Identity;
 use bytes::{Bytes, BytesMut};
 use clock::Instant;
 use mqtt_proto::server::ProtocolError;
-use mqtt_wire::{
-    Ack, Connect, Decoder, Packet, Publish, QoS, ReasonCode, Text, TopicFilter, TopicName, Version,
-};
+use mqtt_wire::{Connect, Decoder, ReasonCode, Text, TopicFilter, TopicName};
 
-use super::connections::refusal;
 use super::{ConnectionId, Shard};
 
 /// A password that somebody has to look at. Never used again for another one.
@@ -96,6 +93,9 @@ pub enum Refusal {
     /// Too many passwords wait to be looked at.
     #[error("too many passwords wait to be looked at")]
     Busy,
+    /// The server sends its clients to another one.
+    #[error("the server sends its clients elsewhere: {0}")]
+    Drained(ReasonCode),
 }
 
 impl From<Refusal> for ReasonCode {
@@ -105,6 +105,7 @@ impl From<Refusal> for ReasonCode {
             Refusal::Credentials => Self::BadUserNameOrPassword,
             Refusal::Anonymous | Refusal::Will => Self::NotAuthorized,
             Refusal::Busy => Self::ServerBusy,
+            Refusal::Drained(code) => code,
         }
     }
 }
@@ -155,10 +156,10 @@ impl Shard {
             Credentials::Proved => Principal::Client { username: connect.username.clone() },
             Credentials::Password => {
                 let Some(username) = connect.username.clone() else {
-                    return refused(connect.version, Refusal::Anonymous);
+                    return self.refused(&connect, Refusal::Anonymous);
                 };
                 let Some(password) = connect.password.take() else {
-                    return refused(connect.version, Refusal::Credentials);
+                    return self.refused(&connect, Refusal::Credentials);
                 };
                 self.access.next_lookup += 1;
                 let id = LookupId(self.access.next_lookup);
@@ -178,26 +179,24 @@ impl Shard {
     /// Goes on with a connection whose password was looked at; `None` if nobody waits for this answer.
     pub fn handle_verdict(&mut self, now: Instant, id: LookupId, verdict: Verdict) -> Option<Opening> {
         let waiting = self.access.waiting.remove(&id)?;
-        let version = waiting.connect.version;
         Some(match verdict {
             Verdict::Accepted => {
                 let username = waiting.connect.username.clone();
                 self.open_as(now, Principal::Client { username }, waiting)
             }
-            Verdict::Denied => refused(version, Refusal::Credentials),
-            Verdict::Busy => refused(version, Refusal::Busy),
+            Verdict::Denied => self.refused(&waiting.connect, Refusal::Credentials),
+            Verdict::Busy => self.refused(&waiting.connect, Refusal::Busy),
         })
     }
 
     fn open_as(&mut self, now: Instant, principal: Principal, waiting: Waiting) -> Opening {
         let Waiting { connect, decoder, is_assigned } = waiting;
-        let version = connect.version;
         if let Some(will) = &connect.will
             && !self.is_allowed(Some(&principal), &connect.client_id, |acl, who| {
                 acl.may_publish(who, &will.topic)
             })
         {
-            return refused(version, Refusal::Will);
+            return self.refused(&connect, Refusal::Will);
         }
         let opened = if is_assigned {
             self.handle_connect_assigned(now, connect, decoder)
@@ -209,29 +208,21 @@ impl Shard {
                 self.access.principals.insert(id, principal);
                 Opening::Open(id)
             }
-            Err((error, bytes)) => Opening::Refused(Refusal::Protocol(error), bytes),
+            Err((reason, bytes)) => Opening::Refused(reason, bytes),
         }
     }
 
+    fn refused(&mut self, connect: &Connect, reason: Refusal) -> Opening {
+        Opening::Refused(reason, self.refuse_connect(connect, reason))
+    }
+
+    /// What begins with `$SYS/` is the server's own.
     pub(super) fn may_publish(&self, id: ConnectionId, topic: &TopicName) -> bool {
-        self.may(id, |acl, who| acl.may_publish(who, topic))
+        topic.levels().next() != Some(b"$SYS") && self.may(id, |acl, who| acl.may_publish(who, topic))
     }
 
     pub(super) fn may_subscribe(&self, id: ConnectionId, filter: &TopicFilter) -> bool {
         self.may(id, |acl, who| acl.may_subscribe(who, filter))
-    }
-
-    /// Answers a message that its publisher may not publish. Before MQTT 5.0 there is no word for that, so the
-    /// message is acknowledged and dropped (3.1.1 §3.3.5).
-    pub(super) fn refuse_publish(&mut self, now: Instant, id: ConnectionId, publish: &Publish) {
-        self.stats.dropped_not_authorized += 1;
-        let Some(packet_id) = publish.packet_id else { return };
-        let ack = Ack::with_reason(packet_id, ReasonCode::NotAuthorized);
-        match publish.qos {
-            QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.send(now, id, &Packet::PubAck(ack)),
-            QoS::ExactlyOnce => self.send(now, id, &Packet::PubRec(ack)),
-        }
     }
 
     fn may(&self, id: ConnectionId, ask: impl FnOnce(&access::Acl, &Identity<'_>) -> bool) -> bool {
@@ -255,8 +246,4 @@ impl Shard {
         };
         ask(acl, &Identity { username, client_id })
     }
-}
-
-fn refused(version: Version, reason: Refusal) -> Opening {
-    Opening::Refused(reason, refusal(version, reason.into()))
 }

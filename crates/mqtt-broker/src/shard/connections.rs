@@ -1,20 +1,20 @@
-//! The life of a connection and its session: CONNECT, takeover, DISCONNECT, keep alive, expiry, will.
+//! The life of a connection: CONNECT, takeover, DISCONNECT, keep alive.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_proto::server::{ProtocolError, ServerConnection};
-use mqtt_proto::session::Resend;
-use mqtt_wire::{
-    Ack, ConnAck, Connect, Decoder, Disconnect, Packet, Properties, Publish, QoS, ReasonCode, Text, Version,
-};
+use mqtt_proto::server::{ProtocolError, ServerConnection, Terms};
+use mqtt_wire::{Connect, Decoder, Disconnect, ReasonCode, Text};
 
-use super::{Connection, ConnectionId, EndReason, Ended, Shard, Timer};
+use super::admission::Refusal;
+use super::connack::{self, Accepted};
+use super::events::Connected;
+use super::{Connection, ConnectionId, Shard, Timer};
 use crate::client::Client;
-use crate::limits::Limits;
-use crate::message::Message;
+use crate::end::{EndReason, Ended};
 
 impl Shard {
     /// Opens a connection with its CONNECT, which has to carry a Client Identifier of this shard: the client's,
@@ -27,7 +27,7 @@ impl Shard {
         now: Instant,
         connect: Connect,
         decoder: Decoder,
-    ) -> Result<ConnectionId, (ProtocolError, BytesMut)> {
+    ) -> Result<ConnectionId, (Refusal, BytesMut)> {
         self.open(now, connect, decoder, false)
     }
 
@@ -40,7 +40,7 @@ impl Shard {
         now: Instant,
         connect: Connect,
         decoder: Decoder,
-    ) -> Result<ConnectionId, (ProtocolError, BytesMut)> {
+    ) -> Result<ConnectionId, (Refusal, BytesMut)> {
         self.open(now, connect, decoder, true)
     }
 
@@ -50,73 +50,101 @@ impl Shard {
         mut connect: Connect,
         decoder: Decoder,
         is_assigned: bool,
-    ) -> Result<ConnectionId, (ProtocolError, BytesMut)> {
-        let limits = self.shared.limits;
-        if let Err(error) = self.check(&connect) {
-            return Err((error, refusal(connect.version, ReasonCode::from(&error))));
+    ) -> Result<ConnectionId, (Refusal, BytesMut)> {
+        self.now = now;
+        if let Err(reason) = self.check(&connect) {
+            return Err((reason, self.refuse_connect(&connect, reason)));
         }
-        self.take_over(now, &connect.client_id);
+        // Not a slice of the packet, which the session would keep.
+        let client_id = connect.client_id.detached();
+        self.take_over(now, &client_id);
         if connect.clean_start {
-            self.end_session(now, &connect.client_id.clone());
+            self.end_session(now, &client_id);
         }
-        let client_id = connect.client_id.clone();
         let session_present = self.clients.contains_key(&client_id);
-        self.next_epoch += 1;
-        let epoch = self.next_epoch;
-        let proto = ServerConnection::new(now, &connect);
-        let slot = self.connections.insert(Connection {
-            epoch,
-            client: client_id.clone(),
-            proto,
-            decoder,
-            out: BytesMut::new(),
-            is_dirty: false,
-            is_closing: false,
-        });
-        let id = ConnectionId { slot, epoch };
-        self.cancel_expiry(&client_id);
-        let client = self.clients.entry(client_id.clone()).or_insert_with(|| Client::new(client_id.clone()));
-        client.open(id, &mut connect, &limits);
-        let granted = client.expiry;
-        let connack = connack(&connect, session_present, granted, is_assigned, &limits);
-        self.send(now, id, &connack.into());
+        let id = self.insert_connection(now, &connect, client_id.clone(), decoder);
+        self.timers.cancel(&Timer::Session(client_id.clone()));
+        let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
+        client.open(id, &mut connect, &self.shared.limits);
+        let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned };
+        let connack = connack::accept(&connect, &accepted, &self.shared.settings);
+        self.send(now, id, connack.into());
         self.start_keep_alive(id);
-        self.resend(now, id);
         self.pump(now, id);
+        self.report_member(&client_id);
+        let event = Connected {
+            version: connect.version,
+            keep_alive: connect.keep_alive,
+            clean_start: connect.clean_start,
+            expiry_seconds: accepted.granted_expiry.as_secs(),
+            username: connect.username,
+        };
+        self.announce_connected(now, &client_id, &event);
+        self.drain_lanes(now);
         Ok(id)
     }
 
-    fn check(&self, connect: &Connect) -> Result<(), ProtocolError> {
+    fn insert_connection(
+        &mut self,
+        now: Instant,
+        connect: &Connect,
+        client: Text,
+        decoder: Decoder,
+    ) -> ConnectionId {
         let limits = &self.shared.limits;
-        if connect.properties.authentication_method.is_some() {
-            return Err(ProtocolError::AuthenticationMethod);
-        }
-        if connect.will.as_ref().is_some_and(|will| will.topic.levels().count() > limits.max_topic_levels) {
-            return Err(ProtocolError::TopicLevels);
-        }
-        let is_new_session = !self.clients.contains_key(&connect.client_id);
-        if is_new_session && self.clients.len() >= limits.max_sessions {
-            return Err(ProtocolError::TooManySessions);
-        }
-        Ok(())
+        let terms = Terms {
+            topic_alias_maximum: limits.max_topic_alias,
+            outgoing_aliases: limits.max_outgoing_topic_alias,
+            server_keep_alive: limits.server_keepalive,
+        };
+        self.next_epoch += 1;
+        let epoch = self.next_epoch;
+        let slot = self.connections.insert(Connection {
+            epoch,
+            client,
+            proto: ServerConnection::new(now, connect, terms),
+            decoder,
+            out: BytesMut::new(),
+            waiting: VecDeque::new(),
+            waiting_bytes: 0,
+            is_dirty: false,
+            is_closing: false,
+        });
+        ConnectionId { slot, epoch }
     }
 
-    /// Sends again what an earlier connection left unacknowledged, in its order (§4.4).
-    fn resend(&mut self, now: Instant, id: ConnectionId) {
-        let packets = self.with_client(id, |client| {
-            (client.outbound.resend())
-                .map(|resend| match resend {
-                    Resend::Publish(packet_id, delivery) => {
-                        let publish = delivery.message.to_publish(now, delivery.qos, delivery.retain);
-                        Publish { dup: true, packet_id: Some(packet_id), ..publish }.into()
-                    }
-                    Resend::PubRel(packet_id) => Packet::PubRel(Ack::new(packet_id)),
-                })
-                .collect::<Vec<Packet>>()
-        });
-        for packet in packets.unwrap_or_default() {
-            self.send(now, id, &packet);
+    /// Why a connection is refused, and how its client is told.
+    fn check(&mut self, connect: &Connect) -> Result<(), Refusal> {
+        if let Some(drain) = &self.drained {
+            return Err(Refusal::Drained(drain.code));
         }
+        let is_full = self.is_memory_full(0);
+        let limits = &self.shared.limits;
+        let will = connect.will.as_deref();
+        let error = if is_full {
+            Some(ProtocolError::Memory)
+        } else if connect.properties.authentication_method.is_some() {
+            Some(ProtocolError::AuthenticationMethod)
+        } else if will.is_some_and(|will| will.topic.levels().count() > limits.max_topic_levels) {
+            Some(ProtocolError::TopicLevels)
+        } else if will.is_some_and(|will| will.qos > limits.max_qos_allowed) {
+            Some(ProtocolError::QoS)
+        } else if will.is_some_and(|will| will.retain && !limits.retain_available) {
+            Some(ProtocolError::Retain)
+        } else if self.clients.len() >= limits.max_sessions && !self.clients.contains_key(&connect.client_id)
+        {
+            Some(ProtocolError::TooManySessions)
+        } else {
+            None
+        };
+        error.map_or(Ok(()), |error| Err(Refusal::Protocol(error)))
+    }
+
+    /// The CONNACK, as bytes, that refuses a connection.
+    pub(super) fn refuse_connect(&mut self, connect: &Connect, reason: Refusal) -> BytesMut {
+        self.stats.refused += 1;
+        let server = self.drained.as_ref().and_then(|drain| drain.server.as_ref());
+        connack::refuse(connect, reason.into(), &reason.to_string(), server)
     }
 
     /// Ends the connection that a client has, for a new one (§3.1.4).
@@ -135,7 +163,8 @@ impl Shard {
                 }
                 client.expiry = Duration::from_secs(seconds.into()).min(max_expiry);
             }
-            if disconnect.reason_code != ReasonCode::DisconnectWithWillMessage {
+            // [MQTT-3.14.4-3]: any other code leaves the will in place.
+            if disconnect.reason_code == ReasonCode::NORMAL_DISCONNECTION {
                 client.will = None;
             }
             Ok(())
@@ -152,29 +181,23 @@ impl Shard {
             return;
         };
         connection.is_closing = true;
-        let client_id = connection.client.clone();
+        connection.waiting = VecDeque::new();
+        let (client_id, version) = (connection.client.clone(), connection.proto.version());
         self.mark_dirty(id);
         self.timers.cancel(&Timer::KeepAlive(id));
-        self.ended.push_back(Ended { client_id: client_id.clone(), reason });
-        let Some(client) = self.clients.get_mut(&client_id) else { return };
-        client.connection = None;
-        let (delay, expiry) = (client.will_delay(), client.expiry);
-        client.will_at = client.will.is_some().then(|| now + delay);
-        if delay.is_zero() {
-            self.publish_will(now, &client_id);
-        }
-        if expiry.is_zero() {
-            self.end_session(now, &client_id);
-        } else {
-            self.start_expiry(now, &client_id);
-        }
+        self.stats.ended[reason.kind() as usize] += 1;
+        self.ended.push_back(Ended { connection: id, client_id: client_id.clone(), version, reason });
+        self.announce_disconnected(now, &client_id, version, reason);
+        self.leave_session(now, &client_id);
+        self.drain_lanes(now);
     }
 
     /// Forgets a connection that is gone.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.connection(id).is_some() {
-            self.connections.remove(id.slot);
+            let connection = self.connections.remove(id.slot);
             self.access.forget(id);
+            self.memory.fetch_sub(connection.out.len(), Ordering::Relaxed);
         }
     }
 
@@ -199,100 +222,4 @@ impl Shard {
             None => {}
         }
     }
-
-    fn start_expiry(&mut self, now: Instant, client_id: &Text) {
-        self.cancel_expiry(client_id);
-        let Some(client) = self.clients.get(client_id) else { return };
-        let end = now + client.expiry;
-        let at = client.will_at.map_or(end, |will| will.min(end));
-        let number = self.next_expiring;
-        self.next_expiring += 1;
-        self.expiring.insert(number, client_id.clone());
-        self.expiring_numbers.insert(client_id.clone(), number);
-        // After a will, `check_session` sets the timer again, for the session's own end.
-        self.timers.set(Timer::Session(number), at);
-    }
-
-    fn cancel_expiry(&mut self, client_id: &Text) {
-        if let Some(number) = self.expiring_numbers.remove(client_id) {
-            self.expiring.remove(&number);
-            self.timers.cancel(&Timer::Session(number));
-        }
-    }
-
-    pub(super) fn check_session(&mut self, now: Instant, number: u64) {
-        let Some(client_id) = self.expiring.get(&number).cloned() else { return };
-        let will_at = self.clients.get(&client_id).and_then(|client| client.will_at);
-        match will_at {
-            Some(at) if at <= now => {
-                let (left, delay) = match self.clients.get(&client_id) {
-                    Some(client) => (client.expiry, client.will_delay()),
-                    None => return,
-                };
-                self.publish_will(now, &client_id);
-                if left <= delay {
-                    self.end_session(now, &client_id);
-                } else {
-                    self.timers.set(Timer::Session(number), now + (left - delay));
-                }
-            }
-            _ => self.end_session(now, &client_id),
-        }
-    }
-
-    fn publish_will(&mut self, now: Instant, client_id: &Text) {
-        let Some(client) = self.clients.get_mut(client_id) else { return };
-        client.will_at = None;
-        if let Some(will) = client.will.take() {
-            let message = Message::of_will(now, client_id.clone(), *will);
-            self.route(now, &Arc::new(message));
-        }
-    }
-
-    /// Ends a session: its will, if it waits, is published, and its subscriptions are gone (§3.1.3.2.2).
-    fn end_session(&mut self, now: Instant, client_id: &Text) {
-        self.publish_will(now, client_id);
-        self.cancel_expiry(client_id);
-        if let Some(client) = self.clients.remove(client_id) {
-            for filter in client.subscriptions.keys() {
-                self.forget_subscription(filter, client_id);
-            }
-        }
-    }
-}
-
-pub(super) fn refusal(version: Version, reason_code: ReasonCode) -> BytesMut {
-    let mut out = BytesMut::new();
-    let connack = ConnAck { session_present: false, reason_code, properties: Properties::default() };
-    // A CONNACK without properties is always small enough to be written.
-    let _ = Packet::from(connack).encode(version, &mut out);
-    out
-}
-
-/// The CONNACK that accepts. It says what this server does not have (§3.2.2.3); the Topic Alias Maximum is 0 by
-/// being absent.
-fn connack(
-    connect: &Connect,
-    session_present: bool,
-    granted_expiry: Duration,
-    is_assigned: bool,
-    limits: &Limits,
-) -> ConnAck {
-    let asked = connect.properties.session_expiry_interval.unwrap_or(0);
-    let granted = u32::try_from(granted_expiry.as_secs()).unwrap_or(u32::MAX);
-    let properties = Properties {
-        session_expiry_interval: (granted != asked).then_some(granted),
-        assigned_client_identifier: is_assigned.then(|| connect.client_id.clone()),
-        receive_maximum: Some(limits.max_awaiting_rel),
-        maximum_packet_size: Some(limits.max_packet_size),
-        subscription_identifiers_available: Some(false),
-        shared_subscription_available: Some(false),
-        ..Properties::default()
-    };
-    ConnAck { session_present, reason_code: ReasonCode::Success, properties }
-}
-
-/// Whether a message of this QoS is kept for a client that is not there.
-pub(super) fn is_kept_offline(qos: QoS) -> bool {
-    qos != QoS::AtMostOnce
 }

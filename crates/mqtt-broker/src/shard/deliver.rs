@@ -2,15 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_wire::{Ack, Packet, PacketId, QoS, ReasonCode, SubscriptionOptions, Text, Version};
+use mqtt_proto::session::Resend;
+use mqtt_proto::topic_alias::Alias;
+use mqtt_wire::{
+    Ack, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions, Text, TopicName, Version,
+};
+use smallvec::SmallVec;
 
-use super::connections::is_kept_offline;
-use super::{ConnectionId, Shard};
-use crate::client::Delivery;
+use super::{Connection, ConnectionId, Shard, Subscriber};
+use crate::client::{Client, Delivery, Subscription};
 use crate::message::Message;
+use crate::sabotage::{self, Fault};
 
 /// A PUBLISH as it was written for one shape of receiver: all that differs between receivers of the same shape
 /// is the packet identifier.
@@ -19,96 +25,195 @@ struct Encoded {
     version: Version,
     qos: QoS,
     retain: bool,
+    identifiers: SmallVec<[u32; 1]>,
     bytes: BytesMut,
     packet_id_at: Option<usize>,
 }
 
 /// The PUBLISHes of one message, written once for each shape.
 #[derive(Debug, Default)]
-struct Shapes(Vec<Encoded>);
+pub(super) struct Shapes(Vec<Encoded>);
 
 impl Shapes {
     fn get(&mut self, now: Instant, delivery: &Delivery, version: Version) -> Option<&Encoded> {
         // MQTT 3.1 and 3.1.1 write the same PUBLISH.
         let version = if version == Version::V5 { Version::V5 } else { Version::V3_1_1 };
-        let fits = |x: &Encoded| x.version == version && x.qos == delivery.qos && x.retain == delivery.retain;
+        let fits = |x: &Encoded| {
+            x.version == version
+                && x.qos == delivery.qos
+                && x.retain == delivery.retain
+                && (version != Version::V5 || x.identifiers == delivery.identifiers)
+        };
         if let Some(index) = self.0.iter().position(fits) {
             return self.0.get(index);
         }
-        let publish = delivery.message.to_publish(now, delivery.qos, delivery.retain);
+        let publish = delivery.to_publish(now);
         let mut bytes = BytesMut::new();
         let packet_id_at = publish.encode_head(version, &mut bytes).ok()?;
         bytes.extend_from_slice(&publish.payload);
-        let Delivery { qos, retain, .. } = *delivery;
-        self.0.push(Encoded { version, qos, retain, bytes, packet_id_at });
+        let (qos, retain, identifiers) = (delivery.qos, delivery.retain, delivery.identifiers.clone());
+        self.0.push(Encoded { version, qos, retain, identifiers, bytes, packet_id_at });
         self.0.last()
     }
 }
 
+impl Delivery {
+    fn to_publish(&self, now: Instant) -> Publish {
+        let mut publish = self.message.to_publish(now, self.qos, self.retain);
+        publish.properties.subscription_identifiers = self.identifiers.clone();
+        publish
+    }
+}
+
+/// What a client's matching subscriptions ask for together (§3.3.4).
+struct Merged {
+    options: SubscriptionOptions,
+    identifiers: SmallVec<[u32; 1]>,
+}
+
 impl Shard {
     /// Gives a message to every client of this shard that subscribes to its topic, once each: with the highest
-    /// QoS of its matching subscriptions (§3.3.4).
+    /// QoS of its matching subscriptions (§3.3.4). And to one member of each shared subscription that this shard
+    /// owns.
     pub(super) fn deliver(&mut self, now: Instant, message: &Arc<Message>) {
-        let mut receivers: BTreeMap<Text, SubscriptionOptions> = BTreeMap::new();
-        self.subscriptions.for_each_match(&message.topic, |client, options| {
+        let mut receivers: BTreeMap<Text, Merged> = BTreeMap::new();
+        let mut groups = Vec::new();
+        self.subscriptions.for_each_match(&message.topic, |subscriber, subscription| {
+            let Subscription { options, identifier } = subscription;
+            let client = match subscriber {
+                Subscriber::Client(client) => client,
+                Subscriber::Group(group) => return groups.push(group.clone()),
+            };
             if options.no_local && *client == message.publisher {
                 return;
             }
-            let merged = receivers.entry(client.clone()).or_insert(*options);
-            merged.qos = merged.qos.max(options.qos);
-            merged.retain_as_published |= options.retain_as_published;
+            let merged = (receivers.entry(client.clone()))
+                .or_insert_with(|| Merged { options: *options, identifiers: SmallVec::new() });
+            merged.options.qos = merged.options.qos.max(options.qos);
+            merged.options.retain_as_published |= options.retain_as_published;
+            merged.identifiers.extend(*identifier);
         });
         let mut shapes = Shapes::default();
-        for (client_id, options) in receivers {
+        for (client_id, Merged { options, identifiers }) in receivers {
             let delivery = Delivery {
                 message: Arc::clone(message),
                 qos: message.qos.min(options.qos),
                 retain: message.retain && options.retain_as_published,
+                identifiers,
+                group: None,
             };
             self.deliver_to(now, &client_id, delivery, &mut shapes);
         }
+        for group in groups {
+            self.dispatch(&group, Arc::clone(message), Vec::new());
+        }
     }
 
-    /// Gives a retained message to a client that has just subscribed.
-    pub(super) fn deliver_retained(&mut self, now: Instant, client_id: &Text, delivery: Delivery) {
-        self.deliver_to(now, client_id, delivery, &mut Shapes::default());
-    }
-
-    fn deliver_to(&mut self, now: Instant, client_id: &Text, delivery: Delivery, shapes: &mut Shapes) {
-        let limits = self.shared.limits;
+    pub(super) fn deliver_to(
+        &mut self,
+        now: Instant,
+        client_id: &Text,
+        delivery: Delivery,
+        shapes: &mut Shapes,
+    ) {
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        let Some(id) = client.connection else {
-            if is_kept_offline(delivery.qos) && !client.enqueue(delivery, &limits) {
-                self.stats.dropped_queue_full += 1;
+        let connection = client.connection.and_then(|id| Some((id, self.connections.get_mut(id.slot)?)));
+        let Some((id, connection)) = connection else {
+            if is_kept_offline(delivery.qos) {
+                self.enqueue(client_id, delivery);
             }
             return;
         };
         if delivery.qos == QoS::AtMostOnce {
-            self.write(now, id, &delivery, None, shapes);
-            return;
-        }
-        if !client.queue.is_empty() || !client.outbound.has_room() {
-            if !client.enqueue(delivery, &limits) {
-                self.stats.dropped_queue_full += 1;
+            if connection.has_room() && connection.waiting.is_empty() {
+                self.write(now, id, &delivery, None, false, shapes);
+            } else {
+                self.wait(id, delivery);
             }
             return;
+        }
+        if !connection.has_room() || !client.queue.is_empty() || !client.outbound.has_room() {
+            return self.enqueue(client_id, delivery);
         }
         self.send_now(now, id, client_id, &delivery, shapes);
     }
 
-    /// Sends what the window allows of what waits for the client of a connection.
+    /// Has a message of QoS 1 or 2 wait for its client.
+    fn enqueue(&mut self, client_id: &Text, delivery: Delivery) {
+        let limits = self.shared.limits;
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        self.stats.dropped_queue_full += client.enqueue(delivery, &limits);
+        if client.shared > 0 && client.connection.is_some() && !client.is_busy {
+            self.report_member(client_id);
+        }
+    }
+
+    /// Has a message of QoS 0 wait for a connection that does not read fast enough, and drops the oldest ones
+    /// that are too many.
+    fn wait(&mut self, id: ConnectionId, delivery: Delivery) {
+        let most = self.shared.limits.max_out_buffer;
+        let Some(connection) = self.connection_mut(id).filter(|connection| !connection.is_closing) else {
+            return;
+        };
+        connection.waiting_bytes += delivery.message.size();
+        connection.waiting.push_back(delivery);
+        let mut dropped = 0;
+        while connection.waiting_bytes > most
+            && let Some(oldest) = connection.waiting.pop_front()
+        {
+            connection.waiting_bytes -= oldest.message.size();
+            dropped += 1;
+        }
+        self.stats.dropped_slow_consumer += dropped;
+    }
+
+    /// Sends what the connection and its window have room for: first again what an earlier connection left
+    /// unacknowledged, in its order (§4.4), then what waits.
     pub(super) fn pump(&mut self, now: Instant, id: ConnectionId) {
-        loop {
+        let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
+        while self.connection(id).is_some_and(Connection::has_room) && self.resend_next(now, id) {}
+        while self.connection(id).is_some_and(Connection::has_room) {
             let next = self.with_client(id, |client| {
                 let has_room = client.outbound.has_room();
-                has_room
-                    .then(|| client.queue.pop_front())
-                    .flatten()
-                    .map(|delivery| (client.id.clone(), delivery))
+                has_room.then(|| client.dequeue()).flatten()
             });
-            let Some(Some((client_id, delivery))) = next else { return };
+            let Some(Some(delivery)) = next else { break };
             self.send_now(now, id, &client_id, &delivery, &mut Shapes::default());
         }
+        while let Some(connection) = self.connection_mut(id).filter(|connection| connection.has_room())
+            && let Some(delivery) = connection.waiting.pop_front()
+        {
+            connection.waiting_bytes -= delivery.message.size();
+            self.write(now, id, &delivery, None, false, &mut Shapes::default());
+        }
+        let is_free_again =
+            |client: &Client| client.is_busy && client.queue.is_empty() && client.outbound.has_room();
+        if self.clients.get(&client_id).is_some_and(is_free_again) {
+            self.report_member(&client_id);
+        }
+    }
+
+    /// Sends one more of what an earlier connection left; `false`: there is none, or no room for it.
+    fn resend_next(&mut self, now: Instant, id: ConnectionId) -> bool {
+        let next = self.with_client(id, |client| match client.outbound.next_resend()? {
+            Resend::Publish(packet_id, delivery) => Some((packet_id, Some(delivery.clone()))),
+            Resend::PubRel(packet_id) => Some((packet_id, None)),
+        });
+        match next.flatten() {
+            None => return false,
+            Some((packet_id, None)) => self.send(now, id, Packet::PubRel(Ack::new(packet_id))),
+            Some((packet_id, Some(delivery))) => {
+                let dup = !sabotage::is(Fault::LostDup);
+                let mut shapes = Shapes::default();
+                if self.fits(now, id, &delivery, &mut shapes) {
+                    self.write(now, id, &delivery, Some(packet_id), dup, &mut shapes);
+                } else {
+                    self.stats.dropped_too_large += 1;
+                    self.with_client(id, |client| client.outbound.abandon(packet_id));
+                }
+            }
+        }
+        true
     }
 
     /// Sends a message of QoS 1 or 2, for which there is room.
@@ -131,16 +236,21 @@ impl Shard {
         }
         let Some(client) = self.clients.get_mut(client_id) else { return };
         if let Some(packet_id) = client.outbound.send(delivery.clone(), delivery.qos) {
-            self.write(now, id, delivery, Some(packet_id), shapes);
+            self.write(now, id, delivery, Some(packet_id), false, shapes);
+            if sabotage::is(Fault::ForgottenWhenSent) {
+                self.with_client(id, |client| client.outbound.abandon(packet_id));
+            }
         }
     }
 
     fn fits(&mut self, now: Instant, id: ConnectionId, delivery: &Delivery, shapes: &mut Shapes) -> bool {
         let Some(connection) = self.connection(id) else { return false };
+        // A Topic Alias adds three bytes where it is new.
+        let alias = if connection.proto.has_aliases() { 3 } else { 0 };
         let most = usize::try_from(connection.proto.maximum_packet_size).unwrap_or(usize::MAX);
         shapes
             .get(now, delivery, connection.proto.version())
-            .is_some_and(|encoded| encoded.bytes.len() <= most)
+            .is_some_and(|encoded| encoded.bytes.len() + alias <= most)
     }
 
     fn write(
@@ -149,6 +259,7 @@ impl Shard {
         id: ConnectionId,
         delivery: &Delivery,
         packet_id: Option<PacketId>,
+        dup: bool,
         shapes: &mut Shapes,
     ) {
         if packet_id.is_none() {
@@ -161,21 +272,29 @@ impl Shard {
                 return;
             }
         }
-        let most = self.shared.limits.max_out_buffer;
         let Some(connection) = self.connection_mut(id).filter(|connection| !connection.is_closing) else {
             return;
         };
-        if packet_id.is_none() && connection.out.len() > most {
-            self.stats.dropped_slow_consumer += 1;
-            return;
-        }
-        let Some(encoded) = shapes.get(now, delivery, connection.proto.version()) else { return };
         let start = connection.out.len();
-        connection.out.extend_from_slice(&encoded.bytes);
-        if let (Some(at), Some(packet_id)) = (encoded.packet_id_at, packet_id) {
-            connection.out[start + at..start + at + 2].copy_from_slice(&packet_id.0.get().to_be_bytes());
+        if connection.proto.has_aliases() {
+            connection.write_with_alias(now, delivery, packet_id, dup);
+        } else if let Some(encoded) = shapes.get(now, delivery, connection.proto.version()) {
+            connection.out.extend_from_slice(&encoded.bytes);
+            if dup {
+                connection.out[start] |= 0b1000;
+            }
+            if let (Some(at), Some(packet_id)) = (encoded.packet_id_at, packet_id) {
+                connection.out[start + at..start + at + 2].copy_from_slice(&packet_id.0.get().to_be_bytes());
+            }
         }
+        let added = connection.out.len() - start;
+        self.memory.fetch_add(added, Ordering::Relaxed);
         self.stats.messages_sent += 1;
+        match delivery.qos {
+            QoS::AtMostOnce => self.stats.messages_qos0_sent += 1,
+            QoS::AtLeastOnce => self.stats.messages_qos1_sent += 1,
+            QoS::ExactlyOnce => self.stats.messages_qos2_sent += 1,
+        }
         self.mark_dirty(id);
     }
 
@@ -183,19 +302,43 @@ impl Shard {
         let outcome =
             self.with_client(id, |client| client.outbound.handle_pubrec(ack.packet_id, ack.reason_code));
         match outcome {
-            Some(Ok(true)) => self.send(now, id, &Packet::PubRel(Ack::new(ack.packet_id))),
+            Some(Ok(true)) => self.send(now, id, Packet::PubRel(Ack::new(ack.packet_id))),
             Some(Ok(false)) => self.pump(now, id),
             Some(Err(_)) if !ack.reason_code.is_error() => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
-                self.send(now, id, &Packet::PubRel(Ack::with_reason(ack.packet_id, reason)));
+                self.send(now, id, Packet::PubRel(Ack::with_reason(ack.packet_id, reason)));
             }
             _ => {}
         }
     }
 }
 
-/// The PUBLISH of a retained message differs in RETAIN only, which is always set (§3.3.1.3).
-pub(super) fn retained(message: Arc<Message>, qos: QoS) -> Delivery {
-    let qos = message.qos.min(qos);
-    Delivery { message, qos, retain: true }
+impl Connection {
+    /// A PUBLISH whose topic is named, or not, as this connection's aliases say: it cannot be shared.
+    fn write_with_alias(
+        &mut self,
+        now: Instant,
+        delivery: &Delivery,
+        packet_id: Option<PacketId>,
+        dup: bool,
+    ) {
+        let mut publish = delivery.to_publish(now);
+        publish.packet_id = packet_id;
+        publish.dup = dup;
+        match self.proto.assign_alias(&publish.topic) {
+            Alias::None => {}
+            Alias::New(alias) => publish.properties.topic_alias = Some(alias),
+            Alias::Known(alias) => {
+                publish.properties.topic_alias = Some(alias);
+                publish.topic = TopicName::empty();
+            }
+        }
+        // It fits: that was seen before an identifier was taken for it.
+        let _ = publish.encode(self.proto.version(), &mut self.out);
+    }
+}
+
+/// Whether a message of this QoS is kept for a client that is not there.
+fn is_kept_offline(qos: QoS) -> bool {
+    qos != QoS::AtMostOnce
 }

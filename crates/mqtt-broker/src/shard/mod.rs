@@ -1,28 +1,38 @@
 //! One shard: connections come in with their CONNECT and go on by bytes.
 
 mod admission;
+mod connack;
 mod connections;
 mod deliver;
+mod drain;
+mod events;
+mod output;
+mod peers;
 mod publish;
+mod retained;
+mod sessions;
+mod share;
 mod subscribe;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 pub use admission::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 use bytes::{Bytes, BytesMut};
 use clock::{Instant, Timers};
 use foldhash::fast::FixedState;
 use mqtt_proto::server::{ProtocolError, Request, ServerConnection};
-use mqtt_wire::{
-    Ack, Decoder, Disconnect, Packet, ReasonCode, SubscriptionOptions, Text, TopicName, Version,
-};
+use mqtt_wire::{Ack, Decoder, Packet, ReasonCode, Text, TopicName};
 use slab::Slab;
 
 use crate::Shared;
-use crate::client::Client;
-use crate::message::Message;
+use crate::client::{Client, Delivery, Subscription};
+use crate::end::{EndReason, Ended};
+use crate::lanes::{Lanes, PeerMessage};
 use crate::routes::{Generation, ShardId, ShardSet};
+use crate::sabotage;
+use crate::shared::Groups;
 use crate::stats::Stats;
 use crate::subscriptions::SubscriptionTree;
 
@@ -42,50 +52,15 @@ pub struct Output {
     pub close: bool,
 }
 
-/// What one shard tells another.
-#[derive(Clone, Debug)]
-pub enum PeerMessage {
-    /// A message that interests a client there.
-    Publish(Arc<Message>),
-}
-
-/// A connection that ended, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Whose it was.
-    pub client_id: Text,
-    /// Why.
-    pub reason: EndReason,
-}
-
-/// Why a connection ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EndReason {
-    /// The client said goodbye.
-    #[error("the client disconnected: {0}")]
-    Client(ReasonCode),
-    /// The network connection was lost.
-    #[error("the connection was lost")]
-    Lost,
-    /// Another connection has the same Client Identifier now.
-    #[error("another connection took over the session")]
-    TakenOver,
-    /// The client broke a rule.
-    #[error("{0}")]
-    Protocol(ProtocolError),
-    /// The server is shutting down.
-    #[error("the server is shutting down")]
-    Shutdown,
-    /// The client does not read what it gets.
-    #[error("the client does not read its acknowledgments")]
-    SlowConsumer,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     KeepAlive(ConnectionId),
     /// A session's end, or its delayed will.
-    Session(u64),
+    Session(Text),
+    /// The next slices of retained messages for new subscriptions.
+    Retained,
+    /// Retained messages that expire.
+    RetainedExpiry,
 }
 
 #[derive(Debug)]
@@ -95,8 +70,19 @@ struct Connection {
     proto: ServerConnection,
     decoder: Decoder,
     out: BytesMut,
+    /// Messages of QoS 0 that wait until `out` has room for them.
+    waiting: VecDeque<Delivery>,
+    waiting_bytes: usize,
     is_dirty: bool,
     is_closing: bool,
+}
+
+/// Who gets what matches a topic filter.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Subscriber {
+    Client(Text),
+    /// A shared subscription that this shard owns, by its whole filter.
+    Group(mqtt_wire::TopicFilter),
 }
 
 /// Entries of the route cache. A publisher of more topics than that looks some up again.
@@ -110,25 +96,39 @@ pub struct Shard {
     connections: Slab<Connection>,
     next_epoch: u64,
     clients: BTreeMap<Text, Client>,
-    subscriptions: SubscriptionTree<Text, SubscriptionOptions>,
+    subscriptions: SubscriptionTree<Subscriber, Subscription>,
+    groups: Groups,
     route_cache: std::collections::HashMap<TopicName, (ShardSet, Generation), FixedState>,
     timers: Timers<Timer>,
-    /// Sessions without a connection, by the number of their timer.
-    expiring: BTreeMap<u64, Text>,
-    expiring_numbers: BTreeMap<Text, u64>,
-    next_expiring: u64,
     dirty: VecDeque<ConnectionId>,
     peers: Vec<Vec<PeerMessage>>,
+    lanes: Lanes,
+    is_draining_lanes: bool,
+    /// The number of the last message to any shard.
+    sent: u64,
+    /// SUBACKs that wait for the owners of shared subscriptions.
+    pending: BTreeMap<u64, share::PendingSubAck>,
+    next_token: u64,
+    /// Look-ups of retained messages for new subscriptions that are not through.
+    scans: VecDeque<retained::PendingScan>,
     ended: VecDeque<Ended>,
     stats: Stats,
     next_assigned: u64,
     access: admission::Access,
+    /// This shard's share of the memory that is used.
+    memory: Arc<AtomicUsize>,
+    memory_watch: publish::MemoryWatch,
+    /// Where clients are sent instead, once the server is drained.
+    drained: Option<drain::Drain>,
+    /// When something was last handled.
+    now: Instant,
 }
 
 impl Shard {
     /// Shard number `id` of the broker that `shared` makes.
     pub fn new(id: ShardId, shared: Arc<Shared>) -> Self {
-        let peers = (0..shared.shards()).map(|_| Vec::new()).collect();
+        let shards = shared.shards();
+        let memory = shared.memory.counter(id);
         Self {
             id,
             shared,
@@ -136,17 +136,25 @@ impl Shard {
             next_epoch: 0,
             clients: BTreeMap::new(),
             subscriptions: SubscriptionTree::default(),
+            groups: Groups::default(),
             route_cache: std::collections::HashMap::default(),
             timers: Timers::new(),
-            expiring: BTreeMap::new(),
-            expiring_numbers: BTreeMap::new(),
-            next_expiring: 0,
             dirty: VecDeque::new(),
-            peers,
+            peers: (0..shards).map(|_| Vec::new()).collect(),
+            lanes: Lanes::new(shards),
+            is_draining_lanes: false,
+            sent: 0,
+            pending: BTreeMap::new(),
+            next_token: 0,
+            scans: VecDeque::new(),
             ended: VecDeque::new(),
             stats: Stats::default(),
             next_assigned: 0,
             access: admission::Access::default(),
+            memory,
+            memory_watch: publish::MemoryWatch::default(),
+            drained: None,
+            now: Instant::ORIGIN,
         }
     }
 
@@ -167,17 +175,24 @@ impl Shard {
 
     /// Takes what a client sent. Bytes of a packet that is not whole stay in `input`.
     pub fn handle_bytes(&mut self, now: Instant, id: ConnectionId, input: &mut BytesMut) {
+        self.now = now;
+        for filter in sabotage::postponed_routes(self.id) {
+            self.shared.routes.insert(&filter, self.id);
+        }
         loop {
             let Some(connection) = self.connection_mut(id).filter(|connection| !connection.is_closing) else {
                 // What a client sends after its end is not read.
                 input.clear();
                 return;
             };
+            let before = input.len();
             let request = match connection.decoder.decode(input) {
                 Ok(None) => return,
                 Ok(Some(packet)) => connection.proto.handle_packet(now, packet),
                 Err(error) => Err(error.into()),
             };
+            self.stats.packets_received += 1;
+            self.stats.bytes_received += (before - input.len()) as u64;
             match request {
                 Ok(request) => self.handle_request(now, id, request),
                 Err(error) => self.fail(now, id, error),
@@ -187,23 +202,21 @@ impl Shard {
 
     /// Takes note that a connection is gone.
     pub fn handle_closed(&mut self, now: Instant, id: ConnectionId) {
+        self.now = now;
         self.close(now, id, EndReason::Lost);
         self.remove(id);
     }
 
-    /// Takes what other shards sent.
-    pub fn handle_peer(&mut self, now: Instant, messages: Vec<PeerMessage>) {
-        for PeerMessage::Publish(message) in messages {
-            self.deliver(now, &message);
-        }
-    }
-
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
+        self.now = now;
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::KeepAlive(id) => self.check_keep_alive(now, id),
-                Timer::Session(number) => self.check_session(now, number),
+                Timer::Session(client_id) => self.check_session(now, &client_id),
+                // One slice, and others get their turn.
+                Timer::Retained => return self.continue_scans(now),
+                Timer::RetainedExpiry => self.expire_retained(now),
             }
         }
     }
@@ -211,29 +224,6 @@ impl Shard {
     /// When [`Shard::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
-    }
-
-    /// What is to be written next, at most once for each connection that has something.
-    pub fn poll_transmit(&mut self) -> Option<(ConnectionId, Output)> {
-        loop {
-            let id = self.poll_dirty()?;
-            if let Some(output) = self.take_output(id) {
-                return Some((id, output));
-            }
-        }
-    }
-
-    /// A connection that has something to be written. For hosts that leave it here until the connection can
-    /// take it.
-    pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
-        self.dirty.pop_front()
-    }
-
-    /// What is to be written to a connection; `None` when it is gone.
-    pub fn take_output(&mut self, id: ConnectionId) -> Option<Output> {
-        let connection = self.connection_mut(id)?;
-        connection.is_dirty = false;
-        Some(Output { bytes: connection.out.split().freeze(), close: connection.is_closing })
     }
 
     /// A batch for another shard.
@@ -255,19 +245,11 @@ impl Shard {
     /// What it has done and holds.
     pub fn stats(&self) -> Stats {
         let (connections, sessions) = (self.connections.len() as u64, self.clients.len() as u64);
-        Stats { connections, sessions, ..self.stats }
-    }
-
-    /// Ends every connection, telling clients of MQTT 5.0 why.
-    pub fn shutdown(&mut self, now: Instant) {
-        let open: Vec<ConnectionId> = self
-            .connections
-            .iter()
-            .map(|(slot, connection)| ConnectionId { slot, epoch: connection.epoch })
-            .collect();
-        for id in open {
-            self.disconnect(now, id, ReasonCode::ServerShuttingDown, EndReason::Shutdown);
-        }
+        let (subscriptions, shared_subscriptions) =
+            self.clients.values().fold((0, 0), |(all, shared), client| {
+                (all + client.subscriptions.len() as u64, shared + client.shared as u64)
+            });
+        Stats { connections, sessions, subscriptions, shared_subscriptions, ..self.stats }
     }
 
     fn handle_request(&mut self, now: Instant, id: ConnectionId, request: Request) {
@@ -285,7 +267,7 @@ impl Shard {
                     Some(true) => ReasonCode::Success,
                     _ => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.send(now, id, &Packet::PubComp(Ack::with_reason(ack.packet_id, reason)));
+                self.send(now, id, Packet::PubComp(Ack::with_reason(ack.packet_id, reason)));
             }
             Request::PubComp(ack) => {
                 self.with_client(id, |client| client.outbound.handle_pubcomp(ack.packet_id).is_ok());
@@ -293,36 +275,8 @@ impl Shard {
             }
             Request::Subscribe(subscribe) => self.handle_subscribe(now, id, subscribe),
             Request::Unsubscribe(unsubscribe) => self.handle_unsubscribe(now, id, &unsubscribe),
-            Request::PingReq => self.send(now, id, &Packet::PingResp),
+            Request::PingReq => self.send(now, id, Packet::PingResp),
             Request::Disconnect(disconnect) => self.handle_disconnect(now, id, &disconnect),
-        }
-    }
-
-    /// Sends a packet of the server's own. These few bytes are not subject to the client's Maximum Packet Size
-    /// in practice; a client that does not even read them is closed.
-    fn send(&mut self, now: Instant, id: ConnectionId, packet: &Packet) {
-        let most = self.shared.limits.max_out_buffer;
-        let Some(connection) = self.connection_mut(id) else { return };
-        if connection.is_closing {
-            return;
-        }
-        let version = connection.proto.version();
-        // Acknowledgments and PINGRESP are always small enough to be written.
-        let _ = packet.encode(version, &mut connection.out);
-        let is_stuck = connection.out.len() > 2 * most;
-        self.mark_dirty(id);
-        if is_stuck && let Some(connection) = self.connection_mut(id) {
-            connection.out.clear();
-            self.disconnect(now, id, ReasonCode::QuotaExceeded, EndReason::SlowConsumer);
-        }
-    }
-
-    fn mark_dirty(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connection_mut(id)
-            && !connection.is_dirty
-        {
-            connection.is_dirty = true;
-            self.dirty.push_back(id);
         }
     }
 
@@ -343,13 +297,5 @@ impl Shard {
 
     fn fail(&mut self, now: Instant, id: ConnectionId, error: ProtocolError) {
         self.disconnect(now, id, ReasonCode::from(&error), EndReason::Protocol(error));
-    }
-
-    /// Ends a connection from this side: a client of MQTT 5.0 is told why (§4.13).
-    fn disconnect(&mut self, now: Instant, id: ConnectionId, code: ReasonCode, reason: EndReason) {
-        if self.connection(id).is_some_and(|connection| connection.proto.version() == Version::V5) {
-            self.send(now, id, &Disconnect::new(code).into());
-        }
-        self.close(now, id, reason);
     }
 }

@@ -1,92 +1,155 @@
 //! SUBSCRIBE and UNSUBSCRIBE.
 
 use clock::Instant;
+use mqtt_proto::server::ProtocolError;
 use mqtt_wire::{
-    Packet, Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter,
-    UnsubAck, Unsubscribe,
+    Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter, UnsubAck,
+    Unsubscribe,
 };
 
-use super::deliver::retained;
-use super::{ConnectionId, Shard};
-use crate::client::Delivery;
+use super::share::PendingSubAck;
+use super::{ConnectionId, Shard, Subscriber};
+use crate::client::Subscription;
+use crate::lanes::Body;
+use crate::sabotage;
+
+/// What is to be done for the filters of a SUBSCRIBE beside answering it.
+#[derive(Debug, Default)]
+struct FollowUp {
+    /// Whose retained messages are sent.
+    retained: Vec<(TopicFilter, Subscription)>,
+    /// The shared subscriptions, whose owners have to know before SUBACK leaves.
+    joins: Vec<TopicFilter>,
+}
 
 impl Shard {
     /// The routes are written before the retained messages are looked up and before SUBACK leaves: from then on
     /// no message is missed.
     pub(super) fn handle_subscribe(&mut self, now: Instant, id: ConnectionId, subscribe: Subscribe) {
+        if subscribe.filters.len() > self.shared.limits.max_filters_per_packet {
+            return self.fail(now, id, ProtocolError::TooManyFilters);
+        }
         let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
-        let mut reason_codes = Vec::with_capacity(subscribe.filters.len());
-        let mut deliveries = Vec::new();
-        for filter in subscribe.filters {
-            reason_codes.push(self.subscribe(now, id, &client_id, filter, &mut deliveries));
-        }
+        let identifier = subscribe.properties.subscription_identifiers.first().copied();
+        let mut follow_up = FollowUp::default();
+        let reason_codes = (subscribe.filters.into_iter())
+            .map(|filter| self.subscribe(id, &client_id, filter, identifier, &mut follow_up))
+            .collect();
         let (packet_id, properties) = (subscribe.packet_id, Properties::default());
-        self.send(now, id, &Packet::from(SubAck { packet_id, properties, reason_codes }));
-        for delivery in deliveries {
-            self.deliver_retained(now, &client_id, delivery);
+        let suback = SubAck { packet_id, properties, reason_codes };
+        let FollowUp { retained, joins } = follow_up;
+        if joins.is_empty() {
+            self.send(now, id, suback.into());
+        } else {
+            self.next_token += 1;
+            let token = self.next_token;
+            self.pending.insert(token, PendingSubAck { connection: id, suback, missing: joins.len() });
+            for group in joins {
+                let (owner, shard, client) = (self.shared.shard_of_group(&group), self.id, client_id.clone());
+                self.tell(owner, Body::Join { group, client, shard, token });
+            }
+            self.drain_lanes(now);
         }
+        self.start_scans(now, &client_id, retained);
+    }
+
+    /// Why a filter is not subscribed to.
+    fn check_filter(&mut self, id: ConnectionId, filter: &TopicFilter) -> Result<(), ReasonCode> {
+        let limits = self.shared.limits;
+        if filter.levels().count() > limits.max_topic_levels {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
+        if filter.share().is_some() && !limits.shared_subscription {
+            return Err(ReasonCode::SharedSubscriptionsNotSupported);
+        }
+        if filter.has_wildcard() && !limits.wildcard_subscription {
+            return Err(ReasonCode::WildcardSubscriptionsNotSupported);
+        }
+        if !self.may_subscribe(id, filter) {
+            return Err(ReasonCode::NotAuthorized);
+        }
+        let has_room = self.with_client(id, |client| {
+            client.subscriptions.contains_key(filter) || client.subscriptions.len() < limits.max_subscriptions
+        });
+        if has_room == Some(true) { Ok(()) } else { Err(ReasonCode::QuotaExceeded) }
     }
 
     fn subscribe(
         &mut self,
-        now: Instant,
         id: ConnectionId,
         client_id: &Text,
-        SubscribeFilter { filter, options }: SubscribeFilter,
-        deliveries: &mut Vec<Delivery>,
+        SubscribeFilter { filter, mut options }: SubscribeFilter,
+        identifier: Option<u32>,
+        follow_up: &mut FollowUp,
     ) -> ReasonCode {
+        if let Err(reason) = self.check_filter(id, &filter) {
+            return reason;
+        }
+        options.qos = options.qos.min(self.shared.limits.max_qos_allowed);
+        let filter = filter.detached();
+        let subscription = Subscription { options, identifier };
+        let replaced = self
+            .with_client(id, |client| client.subscriptions.insert(filter.clone(), subscription))
+            .flatten();
         if filter.share().is_some() {
-            return ReasonCode::SharedSubscriptionsNotSupported;
+            if replaced.is_none() {
+                self.with_client(id, |client| client.shared += 1);
+                follow_up.joins.push(filter);
+            }
+        } else {
+            let subscriber = Subscriber::Client(client_id.clone());
+            if self.subscriptions.insert(&filter, subscriber, subscription).is_first
+                && !sabotage::postpones_route(self.id, &filter)
+            {
+                self.shared.routes.insert(&filter, self.id);
+            }
+            let handling = options.retain_handling;
+            if handling == RetainHandling::Send
+                || (handling == RetainHandling::SendIfNew && replaced.is_none())
+            {
+                follow_up.retained.push((filter, subscription));
+            }
         }
-        let limits = self.shared.limits;
-        if filter.levels().count() > limits.max_topic_levels {
-            return ReasonCode::TopicFilterInvalid;
-        }
-        if !self.may_subscribe(id, &filter) {
-            return ReasonCode::NotAuthorized;
-        }
-        let is_full = self.with_client(id, |client| {
-            let is_new = !client.subscriptions.contains_key(&filter);
-            is_new && client.subscriptions.len() >= limits.max_subscriptions
-        });
-        if is_full != Some(false) {
-            return ReasonCode::QuotaExceeded;
-        }
-        let inserted = self.subscriptions.insert(&filter, client_id.clone(), options);
-        if inserted.is_first {
-            self.shared.routes.insert(&filter, self.id);
-        }
-        let is_new = inserted.replaced.is_none();
-        if options.retain_handling == RetainHandling::Send
-            || (options.retain_handling == RetainHandling::SendIfNew && is_new)
-        {
-            let found = self.shared.retained.matching(now, &filter);
-            deliveries.extend(found.into_iter().map(|message| retained(message, options.qos)));
-        }
-        self.with_client(id, |client| client.subscriptions.insert(filter, options));
         // Granted QoS 0, 1 and 2 are the reason codes 0, 1 and 2.
         ReasonCode::try_from(options.qos as u8).unwrap_or(ReasonCode::GRANTED_QOS_0)
     }
 
     pub(super) fn handle_unsubscribe(&mut self, now: Instant, id: ConnectionId, unsubscribe: &Unsubscribe) {
+        if unsubscribe.filters.len() > self.shared.limits.max_filters_per_packet {
+            return self.fail(now, id, ProtocolError::TooManyFilters);
+        }
         let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
             let existed = self.with_client(id, |client| client.subscriptions.remove(filter).is_some());
             if existed == Some(true) {
+                if filter.share().is_some() {
+                    self.with_client(id, |client| client.shared -= 1);
+                }
                 self.forget_subscription(filter, &client_id);
                 reason_codes.push(ReasonCode::Success);
             } else {
                 reason_codes.push(ReasonCode::NoSubscriptionExisted);
             }
         }
+        self.drain_lanes(now);
         let (packet_id, properties) = (unsubscribe.packet_id, Properties::default());
-        self.send(now, id, &Packet::from(UnsubAck { packet_id, properties, reason_codes }));
+        self.send(now, id, UnsubAck { packet_id, properties, reason_codes }.into());
     }
 
-    /// Takes a subscription out of the index, and its route if it was the last.
+    /// Takes a client's subscription out of the index, or out of its group.
     pub(super) fn forget_subscription(&mut self, filter: &TopicFilter, client_id: &Text) {
-        if self.subscriptions.remove(filter, client_id) == Some(true) {
+        if filter.share().is_some() {
+            let owner = self.shared.shard_of_group(filter);
+            self.tell(owner, Body::Leave { group: filter.clone(), client: client_id.clone() });
+        } else {
+            self.forget_subscriber(filter, &Subscriber::Client(client_id.clone()));
+        }
+    }
+
+    /// Takes a subscriber out of the index, and its route if it was the last.
+    pub(super) fn forget_subscriber(&mut self, filter: &TopicFilter, subscriber: &Subscriber) {
+        if self.subscriptions.remove(filter, subscriber) == Some(true) {
             self.shared.routes.remove(filter, self.id);
         }
     }

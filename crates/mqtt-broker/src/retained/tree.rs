@@ -1,0 +1,154 @@
+//! Retained messages by the levels of their topics, with a walk that can stop anywhere and go on later.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::message::Message;
+
+/// A retained message and its version: of two of the same topic, the higher one was published later.
+#[derive(Clone, Debug)]
+pub(super) struct Retained {
+    pub(super) message: Arc<Message>,
+    pub(super) version: u64,
+}
+
+type Text = Box<[u8]>;
+
+/// A level of the topic tree.
+#[derive(Debug, Default)]
+pub(super) struct Level {
+    children: BTreeMap<Text, Level>,
+    /// For each level below a child: its text and the child's. So `+/b` costs by the children that have a `b`,
+    /// not by all children.
+    grandchildren: BTreeSet<(Text, Text)>,
+    retained: Option<Retained>,
+}
+
+/// One slice of a walk: how much it may still look at, and what it found.
+#[derive(Debug)]
+pub(super) struct Walk {
+    pub(super) budget: usize,
+    pub(super) found: Vec<Arc<Message>>,
+    path: Vec<Text>,
+    /// Where the walk has to go on; `None`: it has been everywhere.
+    pub(super) stopped_at: Option<Vec<Text>>,
+}
+
+impl Walk {
+    pub(super) fn new(budget: usize) -> Self {
+        Self { budget, found: Vec::new(), path: Vec::new(), stopped_at: None }
+    }
+}
+
+impl Level {
+    pub(super) fn get(&self, levels: &[&[u8]]) -> Option<&Retained> {
+        match levels.split_first() {
+            None => self.retained.as_ref(),
+            Some((level, rest)) => self.children.get(*level)?.get(rest),
+        }
+    }
+
+    pub(super) fn insert(&mut self, levels: &[&[u8]], retained: Retained) -> Option<Retained> {
+        let Some((level, rest)) = levels.split_first() else { return self.retained.replace(retained) };
+        if let Some(below) = rest.first() {
+            self.grandchildren.insert(((*below).into(), (*level).into()));
+        }
+        self.children.entry((*level).into()).or_default().insert(rest, retained)
+    }
+
+    pub(super) fn remove(&mut self, levels: &[&[u8]]) -> Option<Retained> {
+        let Some((level, rest)) = levels.split_first() else { return self.retained.take() };
+        let child = self.children.get_mut(*level)?;
+        let removed = child.remove(rest);
+        if let Some(below) = rest.first().filter(|below| !child.children.contains_key(**below)) {
+            self.grandchildren.remove(&((*below).into(), (*level).into()));
+        }
+        if child.is_empty() {
+            self.children.remove(*level);
+        }
+        removed
+    }
+
+    fn is_empty(&self) -> bool {
+        self.retained.is_none() && self.children.is_empty()
+    }
+
+    /// Collects what matches `filter` from `from` on, in the order of topics. `from` is a path below this level;
+    /// `None`: all of it. `is_first`: a wildcard does not match a level that begins with `$` there (§4.7.2).
+    /// Says whether the walk goes on.
+    pub(super) fn walk(
+        &self,
+        filter: &[&[u8]],
+        from: Option<&[Text]>,
+        is_first: bool,
+        walk: &mut Walk,
+    ) -> bool {
+        let start = from.and_then(<[Text]>::first);
+        // The way back to where the walk stopped costs nothing, so that every slice gets further.
+        if start.is_none() {
+            if walk.budget == 0 {
+                walk.stopped_at = Some(walk.path.clone());
+                return false;
+            }
+            walk.budget -= 1;
+        }
+        let is_reachable = |level: &[u8]| !is_first || level.first() != Some(&b'$');
+        match filter {
+            [] => {
+                self.collect(start, walk);
+                true
+            }
+            [b"#", ..] => {
+                self.collect(start, walk);
+                self.children_from(start)
+                    .filter(|level| is_reachable(level))
+                    .all(|level| self.walk_child(level, filter, from, walk))
+            }
+            [b"+", rest @ ..] => match rest.first() {
+                Some(&below) if !matches!(below, b"+" | b"#") => self
+                    .children_with(below, start)
+                    .filter(|level| is_reachable(level))
+                    .all(|level| self.walk_child(level, rest, from, walk)),
+                _ => self
+                    .children_from(start)
+                    .filter(|level| is_reachable(level))
+                    .all(|level| self.walk_child(level, rest, from, walk)),
+            },
+            [level, rest @ ..] => {
+                // What lies before the start has been seen.
+                start.is_some_and(|start| *level < &start[..]) || self.walk_child(level, rest, from, walk)
+            }
+        }
+    }
+
+    fn walk_child(&self, level: &[u8], filter: &[&[u8]], from: Option<&[Text]>, walk: &mut Walk) -> bool {
+        let Some(child) = self.children.get(level) else { return true };
+        let from = from.and_then(<[Text]>::split_first).filter(|(start, _)| start[..] == *level);
+        walk.path.push(level.into());
+        let goes_on = child.walk(filter, from.map(|(_, rest)| rest), false, walk);
+        walk.path.pop();
+        goes_on
+    }
+
+    fn collect(&self, start: Option<&Text>, walk: &mut Walk) {
+        // A start below this level says that this level itself has been seen.
+        if let Some(retained) = self.retained.as_ref().filter(|_| start.is_none()) {
+            walk.found.push(Arc::clone(&retained.message));
+        }
+    }
+
+    fn children_from(&self, start: Option<&Text>) -> impl Iterator<Item = &[u8]> {
+        let start = start.map_or(Bound::Unbounded, Bound::Included);
+        self.children.range::<Text, _>((start, Bound::Unbounded)).map(|(level, _)| &level[..])
+    }
+
+    fn children_with(&self, below: &[u8], start: Option<&Text>) -> impl Iterator<Item = &[u8]> {
+        let start = (Text::from(below), start.cloned().unwrap_or_default());
+        let below = start.0.clone();
+        self.grandchildren
+            .range(start..)
+            .take_while(move |(text, _)| *text == below)
+            .map(|(_, level)| &level[..])
+    }
+}

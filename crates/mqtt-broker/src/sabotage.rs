@@ -1,0 +1,89 @@
+//! Faults that can be put into the broker, to see that the simulation finds them (`cargo xtask sabotage`).
+//!
+//! Without the feature `sabotage`, which no release build has, [`is`] is `false` at compile time and nothing of
+//! this is left.
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Fault {
+    /// None.
+    None = 0,
+    /// A message of QoS 2 is taken without a receipt, so that it is taken again when it is sent again.
+    NoQoS2Receipt,
+    /// What is sent again lacks DUP.
+    LostDup,
+    /// SUBACK leaves although the route is not written.
+    RouteAfterSubAck,
+    /// Retained messages are taken up in the order in which they happen to come.
+    RetainedWithoutVersion,
+    /// What a member of a shared subscription did not acknowledge is lost with its session.
+    ShareWithoutRedelivery,
+    /// A message is forgotten when it is sent, not when it is acknowledged.
+    ForgottenWhenSent,
+}
+
+impl Fault {
+    /// All that can be switched on.
+    pub const ALL: [Self; 6] = [
+        Self::NoQoS2Receipt,
+        Self::LostDup,
+        Self::RouteAfterSubAck,
+        Self::RetainedWithoutVersion,
+        Self::ShareWithoutRedelivery,
+        Self::ForgottenWhenSent,
+    ];
+}
+
+#[cfg(feature = "sabotage")]
+static FAULT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
+/// Whether a fault is switched on.
+#[cfg(feature = "sabotage")]
+pub fn is(fault: Fault) -> bool {
+    FAULT.load(std::sync::atomic::Ordering::Relaxed) == fault as u8
+}
+
+/// Whether a fault is switched on: never.
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn is(_fault: Fault) -> bool {
+    false
+}
+
+/// Switches a fault on, in all brokers of this process, and the one before off.
+#[cfg(feature = "sabotage")]
+pub fn switch_on(fault: Fault) {
+    FAULT.store(fault as u8, std::sync::atomic::Ordering::Relaxed);
+}
+
+#[cfg(feature = "sabotage")]
+thread_local! {
+    static POSTPONED: std::cell::RefCell<Vec<(crate::ShardId, mqtt_wire::TopicFilter)>> = Default::default();
+}
+
+/// Whether the route of a filter is not to be written yet; it is remembered then.
+#[cfg(feature = "sabotage")]
+pub(crate) fn postpones_route(shard: crate::ShardId, filter: &mqtt_wire::TopicFilter) -> bool {
+    let is_late = is(Fault::RouteAfterSubAck);
+    if is_late {
+        POSTPONED.with_borrow_mut(|all| all.push((shard, filter.clone())));
+    }
+    is_late
+}
+
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn postpones_route(_shard: crate::ShardId, _filter: &mqtt_wire::TopicFilter) -> bool {
+    false
+}
+
+/// The routes that a shard has to write now.
+#[cfg(feature = "sabotage")]
+pub(crate) fn postponed_routes(shard: crate::ShardId) -> Vec<mqtt_wire::TopicFilter> {
+    POSTPONED
+        .with_borrow_mut(|all| all.extract_if(.., |(of, _)| *of == shard).map(|(_, filter)| filter).collect())
+}
+
+#[cfg(not(feature = "sabotage"))]
+pub(crate) const fn postponed_routes(_shard: crate::ShardId) -> [mqtt_wire::TopicFilter; 0] {
+    []
+}

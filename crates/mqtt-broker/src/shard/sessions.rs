@@ -1,0 +1,75 @@
+//! Sessions without a connection: delayed wills and expiry (§3.1.2.11.2, §3.1.3.2.2, §4.1).
+
+use clock::Instant;
+use mqtt_wire::{QoS, Text};
+
+use super::{Shard, Timer};
+use crate::client::Delivery;
+use crate::message::Message;
+
+impl Shard {
+    /// The connection of a session is gone: its will is published, now or later, and the session ends, now or
+    /// later. What waits for it of shared subscriptions goes to other members.
+    pub(super) fn leave_session(&mut self, now: Instant, client_id: &Text) {
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        client.connection = None;
+        let (delay, expiry) = (client.will_delay(), client.expiry);
+        client.will_at = client.will.is_some().then(|| now + delay);
+        if delay.is_zero() {
+            self.publish_will(now, client_id);
+        }
+        if expiry.is_zero() {
+            return self.end_session(now, client_id);
+        }
+        self.report_member(client_id);
+        let waiting = self.clients.get_mut(client_id).map(crate::client::Client::take_shared);
+        self.give_back(client_id, waiting.unwrap_or_default());
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let end = now + client.expiry;
+        client.ends_at = Some(end);
+        let at = client.will_at.map_or(end, |will| will.min(end));
+        // After a will, `check_session` sets the timer again, for the session's own end.
+        self.timers.set(Timer::Session(client_id.clone()), at);
+    }
+
+    pub(super) fn check_session(&mut self, now: Instant, client_id: &Text) {
+        let Some(client) = self.clients.get(client_id).filter(|client| client.connection.is_none()) else {
+            return;
+        };
+        let ends_at = client.ends_at.unwrap_or(now);
+        if client.will_at.is_some_and(|at| at <= now) {
+            self.publish_will(now, client_id);
+        }
+        if ends_at <= now {
+            self.stats.sessions_expired += 1;
+            self.end_session(now, client_id);
+        } else {
+            self.timers.set(Timer::Session(client_id.clone()), ends_at);
+        }
+    }
+
+    fn publish_will(&mut self, now: Instant, client_id: &Text) {
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        client.will_at = None;
+        if let Some(will) = client.will.take().filter(|will| !will.topic.as_str().starts_with("$SYS/")) {
+            self.publish(now, Message::of_will(now, client_id.clone(), *will));
+        }
+    }
+
+    /// Ends a session: its will, if it waits, is published, and its subscriptions are gone (§3.1.3.2.2). Messages
+    /// of shared subscriptions that it has not taken go to other members, but for those of QoS 2 that were sent
+    /// ([MQTT-4.8.2-5]).
+    pub(super) fn end_session(&mut self, now: Instant, client_id: &Text) {
+        self.publish_will(now, client_id);
+        self.timers.cancel(&Timer::Session(client_id.clone()));
+        let Some(mut client) = self.clients.remove(client_id) else { return };
+        for filter in client.subscriptions.keys() {
+            self.forget_subscription(filter, client_id);
+        }
+        let waiting = client.take_shared();
+        let sent = client.outbound.into_messages().filter(|delivery| delivery.qos == QoS::AtLeastOnce);
+        let unfinished: Vec<Delivery> = sent.chain(waiting).collect();
+        self.give_back(client_id, unfinished);
+        self.drain_lanes(now);
+    }
+}
