@@ -3,6 +3,7 @@
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
 mod crash;
+mod conformance;
 mod fuzz;
 mod generate;
 mod interop;
@@ -45,6 +46,21 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Run the cases of the MQTT standards against a broker
+    Conformance {
+        /// Where the broker listens, as HOST:PORT
+        #[arg(required_unless_present = "write")]
+        address: Option<String>,
+        /// Only cases whose name holds this
+        #[arg(long, default_value = "")]
+        only: String,
+        /// Keep what failed in the documentation's table, under this name of the broker
+        #[arg(long, value_name = "BROKER")]
+        record: Option<String>,
+        /// Renew docs/conformance/mqtt.md, and run nothing
+        #[arg(long)]
+        write: bool,
+    },
     /// Run every fuzz target
     Fuzz {
         /// For how long, in all
@@ -71,6 +87,10 @@ fn main() -> anyhow::Result<()> {
             crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
         }
         Command::Long { install } => long(&root(), install),
+        Command::Conformance { write: true, .. } => conformance::write(&root()),
+        Command::Conformance { address, only, record, .. } => {
+            conformance::run(&root(), &address.unwrap_or_default(), &only, record.as_deref())
+        }
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Tidy => tidy::check(&root()),

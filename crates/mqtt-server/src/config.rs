@@ -27,6 +27,12 @@ pub struct Config {
     /// Connections in all; `None`: as many as the system's limit of open files allows, less a reserve. When there
     /// are as many, listeners pause.
     pub max_connections: Option<usize>,
+    /// How often the messages of `$SYS` are renewed; zero: there are none.
+    pub sys_interval: Duration,
+    /// The node's name in `$SYS/brokers/…`.
+    pub node_name: String,
+    /// What clients of MQTT 5.0 that ask for Response Information get.
+    pub response_information: Option<String>,
 }
 
 /// An address on which clients connect.
@@ -115,6 +121,9 @@ impl Default for Config {
             max_handshakes: 4_096,
             max_handshake_bytes: 64 * 1024 * 1024,
             max_connections: None,
+            sys_interval: Duration::from_secs(10),
+            node_name: "trellis@127.0.0.1".to_owned(),
+            response_information: None,
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +10,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use clock::Instant;
 use mqtt_broker::{ConnectionId, LookupId, Opening, PeerMessage, Shard, Shared, Stats, Verdict};
-use mqtt_wire::Text;
+use mqtt_wire::{Publish, Text};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
@@ -32,6 +33,9 @@ pub(crate) enum Control {
     Connection(Box<Handoff>),
     Verdict(LookupId, Verdict),
     Stats(oneshot::Sender<Stats>),
+    /// Messages of `$SYS`.
+    System(Vec<Publish>),
+    Drain { server: Option<Text>, is_permanent: bool },
 }
 
 /// What a shard's thread is made of.
@@ -55,6 +59,8 @@ struct Driver {
     clock: Clock,
     random: u64,
     writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
+    /// Where connections come from, for the log.
+    peers: RefCell<BTreeMap<ConnectionId, Option<SocketAddr>>>,
     /// Connections whose passwords are being looked at.
     arrivals: RefCell<BTreeMap<LookupId, Arrival>>,
     answers: mpsc::Sender<Control>,
@@ -99,6 +105,7 @@ impl ShardThread {
             clock,
             random,
             writers: RefCell::default(),
+            peers: RefCell::default(),
             arrivals: RefCell::default(),
             answers,
             passwords,
@@ -132,6 +139,14 @@ impl Driver {
                     Control::Verdict(id, verdict) => self.go_on(id, verdict),
                     // Whoever asked may have gone.
                     Control::Stats(answer) => _ = answer.send(self.shard.borrow().stats()),
+                    Control::System(messages) => self.with(|shard, now| {
+                        for message in messages {
+                            shard.publish_system(now, message);
+                        }
+                    }),
+                    Control::Drain { server, is_permanent } => {
+                        self.with(|shard, now| shard.drain(now, server, is_permanent));
+                    }
                 },
             }
         }
@@ -155,7 +170,8 @@ impl Driver {
             }
         }
         while let Some(ended) = shard.poll_ended() {
-            tracing::info!(client_id = %ended.client_id, reason = %ended.reason, "connection ended");
+            let peer = self.peers.borrow().get(&ended.connection).copied().flatten();
+            tracing::info!(client_id = %ended.client_id, ?peer, reason = %ended.reason, "connection ended");
         }
         while let Some(lookup) = shard.poll_lookup() {
             let (id, answers) = (lookup.id, self.answers.clone());
@@ -238,6 +254,7 @@ impl Driver {
                 tracing::info!(%client_id, username = username.as_deref(), listener, ?peer, "connected");
                 let notify = Rc::new(Notify::new());
                 self.writers.borrow_mut().insert(id, Rc::clone(&notify));
+                self.peers.borrow_mut().insert(id, peer);
                 // Its first output was ready before its writer.
                 notify.notify_one();
                 let driver = Rc::clone(self);
@@ -281,6 +298,7 @@ impl Driver {
         }
         self.writers.borrow_mut().remove(&id);
         self.with(|shard, now| shard.handle_closed(now, id));
+        self.peers.borrow_mut().remove(&id);
         if self.writers.borrow().is_empty() {
             self.all_closed.notify_one();
         }

@@ -89,7 +89,7 @@ pub(crate) async fn read_connect<F: Fn(&str) -> ShardId>(
     let mut connect = match read.and_then(|connect| Ok(put_names(connect)?)) {
         Ok(connect) => connect,
         Err(error) => {
-            refuse(&mut link, &error).await;
+            refuse(&mut link, decoder.version(), &error).await;
             return Err(error);
         }
     };
@@ -150,11 +150,13 @@ fn check_client_id(connect: Connect) -> Result<Connect, ProtocolError> {
 }
 
 /// Says in a CONNACK what is wrong, to clients that sent something like a CONNECT (§3.1.4). Others get silence.
-async fn refuse(link: &mut Link, error: &HandshakeError) {
+async fn refuse(link: &mut Link, version: Option<Version>, error: &HandshakeError) {
     let HandshakeError::Protocol(error) = error else { return };
     let version = match error {
         // The return code for this exists in MQTT 3.x, and its form is understood by all (§3.1.2.2).
         ProtocolError::Decode(DecodeError::ProtocolVersion(_)) | ProtocolError::ClientId => Version::V3_1_1,
+        // Before MQTT 5.0 what is malformed gets no answer ([MQTT-3.1.4-1] there).
+        _ if version == Some(Version::V5) => Version::V5,
         _ => return,
     };
     let reason_code = ReasonCode::from(error);

@@ -30,13 +30,14 @@ mod link;
 mod listener;
 mod passwords;
 mod server;
+mod sys;
 mod transport;
 
 pub use alarms::Alarm;
 pub use config::{
     AccessConfig, CertificateField, CertificateFiles, Config, ListenerConfig, TlsConfig, WebSocketConfig,
 };
-pub use mqtt_broker::{Limits, Stats};
+pub use mqtt_broker::{Limits, SharedStrategy, Stats};
 pub use mqtt_io::tls::TlsError;
 pub use passwords::AccessError;
 pub use server::{ConnectionStats, Server, StartError};

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mqtt_broker::{RetainedMessages, Shared, Stats};
 use mqtt_io::tls::TlsError;
+use mqtt_wire::Text;
 use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
@@ -20,6 +21,7 @@ use crate::files::Stamps;
 use crate::handshakes::Handshakes;
 use crate::listener::Listener;
 use crate::passwords::{self, AccessError, Passwords};
+use crate::sys;
 use crate::transport::Transport;
 use crate::transport::budget::HandshakeBytes;
 use crate::transport::tls::Tls;
@@ -152,7 +154,8 @@ impl Server {
             sockets.push(bind(listener.bind)?);
         }
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let shared = Shared::new(config.shards.map_or(cores, NonZeroUsize::get), config.limits);
+        let settings = sys::settings(&config);
+        let shared = Shared::with_settings(config.shards.map_or(cores, NonZeroUsize::get), settings);
         let passwords = Passwords::new(tokio::runtime::Handle::current());
         passwords::load(&config.access, &passwords, &shared)?;
         let (stop, stopped) = watch::channel(false);
@@ -175,6 +178,7 @@ impl Server {
             addresses.extend(socket.local_addr());
             tokio::spawn(Arc::clone(listener).run(Arc::clone(&core), socket, stopped.clone()));
         }
+        tokio::spawn(sys::publish(Arc::clone(&core), stopped.clone()));
         tokio::spawn(Arc::clone(&core).look_after(stopped));
         Ok(Self { core, threads, addresses, stop })
     }
@@ -230,15 +234,17 @@ impl Server {
 
     /// What all shards have done and hold.
     pub async fn stats(&self) -> Stats {
-        let mut sum = Stats::default();
+        self.core.stats().await
+    }
+
+    /// Sends all clients, and those that come later, to another server: for now (0x9C, Use another server) or for
+    /// good (0x9D, Server moved). `server` tells clients of MQTT 5.0 where: `host`, `host:port`, or several of these
+    /// with a space between them (§4.11).
+    pub async fn drain(&self, server: Option<Text>, is_permanent: bool) {
         for shard in &self.core.shards {
-            let (answer, answered) = oneshot::channel();
-            // A shard that has stopped has nothing to add.
-            if shard.send(Control::Stats(answer)).await.is_ok() {
-                sum = sum + answered.await.unwrap_or_default();
-            }
+            // A shard that has stopped has no clients.
+            let _ = shard.send(Control::Drain { server: server.clone(), is_permanent }).await;
         }
-        sum
     }
 
     /// Ends all connections, telling clients of MQTT 5.0 why, and then the shards.
@@ -258,6 +264,19 @@ impl Server {
 }
 
 impl Core {
+    /// What all shards have done and hold.
+    pub(crate) async fn stats(&self) -> Stats {
+        let mut sum = Stats::default();
+        for shard in &self.shards {
+            let (answer, answered) = oneshot::channel();
+            // A shard that has stopped has nothing to add.
+            if shard.send(Control::Stats(answer)).await.is_ok() {
+                sum = sum + answered.await.unwrap_or_default();
+            }
+        }
+        sum
+    }
+
     fn reload(&self) -> Vec<String> {
         let mut errors = Vec::new();
         for listener in &self.listeners {
