@@ -51,6 +51,9 @@ enum Command {
         /// Where the broker listens, as HOST:PORT
         #[arg(required_unless_present = "write")]
         address: Option<String>,
+        /// Let it end connections of MQTT 5.0 without a reason code: the standard mostly only advises one
+        #[arg(long)]
+        lenient: bool,
         /// Only cases whose name holds this
         #[arg(long, default_value = "")]
         only: String,
@@ -88,8 +91,8 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Long { install } => long(&root(), install),
         Command::Conformance { write: true, .. } => conformance::write(&root()),
-        Command::Conformance { address, only, record, .. } => {
-            conformance::run(&root(), &address.unwrap_or_default(), &only, record.as_deref())
+        Command::Conformance { address, lenient, only, record, .. } => {
+            conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())
         }
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),

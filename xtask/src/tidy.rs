@@ -70,6 +70,7 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
     breaches.extend(module_order(root)?);
     breaches.extend(machine_paths(root)?);
     breaches.extend(crate::generate::stale(root)?);
+    breaches.extend(crate::conformance::check(root).err().map(|error| format!("{error:#}")));
     if breaches.is_empty() {
         return Ok(());
     }

@@ -35,7 +35,10 @@ pub(crate) enum Control {
     Stats(oneshot::Sender<Stats>),
     /// Messages of `$SYS`.
     System(Vec<Publish>),
-    Drain { server: Option<Text>, is_permanent: bool },
+    Drain {
+        server: Option<Text>,
+        is_permanent: bool,
+    },
 }
 
 /// What a shard's thread is made of.

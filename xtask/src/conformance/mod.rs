@@ -70,9 +70,15 @@ pub(super) type Outcomes = BTreeMap<(String, u8), Option<String>>;
 
 /// Runs the cases whose name holds `only` against the broker at `address`, and prints what failed. With `record`, the
 /// outcome goes into the documentation's table under that name.
-pub(crate) fn run(root: &Path, address: &str, only: &str, record: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn run(
+    root: &Path,
+    address: &str,
+    is_lenient: bool,
+    only: &str,
+    record: Option<&str>,
+) -> anyhow::Result<()> {
     let cases: Vec<Case> = cases(root)?.into_iter().filter(|case| case.name.contains(only)).collect();
-    let outcomes = run_all(address, &cases);
+    let outcomes = run_all(run::Broker { address, is_lenient }, &cases);
     for ((name, version), error) in &outcomes {
         if let Some(error) = error {
             println!("FAILED  {name} (version {version})\n        {error}");
@@ -87,7 +93,7 @@ pub(crate) fn run(root: &Path, address: &str, only: &str, record: Option<&str>) 
     if failed > 0 && record.is_none() { bail!("{failed} runs failed") } else { Ok(()) }
 }
 
-fn run_all(address: &str, cases: &[Case]) -> Outcomes {
+fn run_all(broker: run::Broker<'_>, cases: &[Case]) -> Outcomes {
     let runs: Vec<(&Case, u8)> =
         cases.iter().flat_map(|case| case.versions.iter().map(move |&version| (case, version))).collect();
     let (next, outcomes) = (AtomicUsize::new(0), Mutex::new(Outcomes::new()));
@@ -96,11 +102,11 @@ fn run_all(address: &str, cases: &[Case]) -> Outcomes {
     std::thread::scope(|scope| {
         for _ in 0..PARALLEL {
             scope.spawn(|| {
-                while let Some((index, (case, version))) =
-                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|index| Some((index, runs.get(index)?)))
+                while let Some((index, (case, version))) = Some(next.fetch_add(1, Ordering::Relaxed))
+                    .and_then(|index| Some((index, runs.get(index)?)))
                 {
                     let prefix = format!("x{session}n{index}");
-                    let result = run::run(address, *version, &prefix, &case.steps);
+                    let result = run::run(broker, *version, &prefix, &case.steps);
                     let error = result.err().map(|error| format!("{error:#}"));
                     let mut outcomes = outcomes.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                     outcomes.insert((case.name.clone(), *version), error);
@@ -115,9 +121,8 @@ fn print_per_statement(cases: &[Case], outcomes: &Outcomes) {
     let mut counts: BTreeMap<&str, (usize, usize)> = BTreeMap::new();
     for case in cases {
         let runs = outcomes.iter().filter(|((name, _), _)| *name == case.name);
-        let (all, passed) = runs.fold((0, 0), |(all, passed), (_, error)| {
-            (all + 1, passed + usize::from(error.is_none()))
-        });
+        let (all, passed) =
+            runs.fold((0, 0), |(all, passed), (_, error)| (all + 1, passed + usize::from(error.is_none())));
         for id in &case.ids {
             let count = counts.entry(id).or_default();
             *count = (count.0 + passed, count.1 + all);

@@ -69,7 +69,8 @@ pub(crate) fn check(root: &Path) -> anyhow::Result<()> {
 
 /// Keeps which runs failed on a broker, for the table.
 pub(super) fn record(root: &Path, broker: &str, outcomes: &Outcomes) -> anyhow::Result<()> {
-    let mut text = String::from("# Runs that failed: name, version. Written by `cargo xtask conformance --record`.\n");
+    let mut text =
+        String::from("# Runs that failed: name, version. Written by `cargo xtask conformance --record`.\n");
     for ((name, version), error) in outcomes {
         if error.is_some() {
             writeln!(text, "{version} {name}")?;
@@ -118,7 +119,11 @@ fn render(root: &Path) -> anyhow::Result<String> {
         writeln!(page, "- {broker}: {} of {runs} runs pass", runs - failed.len().min(runs))?;
     }
     for version in ["5.0", "3.1.1"] {
-        writeln!(page, "\n## MQTT {version}\n\n| statement | binds | what it says | carried by |{}", columns(&brokers))?;
+        writeln!(
+            page,
+            "\n## MQTT {version}\n\n| statement | binds | what it says | carried by |{}",
+            columns(&brokers)
+        )?;
         writeln!(page, "| --- | --- | --- | --- |{}", " --- |".repeat(brokers.len()))?;
         for statement in statements.statements.iter().filter(|statement| statement.version == version) {
             let id = format!("{version}/{}", statement.id);
@@ -156,7 +161,8 @@ fn row(
     ensure!(!what.is_empty(), "{id} has no case, no test and no reason in carried.toml");
     let mut results = String::new();
     for failed in brokers.values() {
-        let runs = own.iter().flat_map(|case| case.versions.iter().map(|&version| (case.name.clone(), version)));
+        let runs =
+            own.iter().flat_map(|case| case.versions.iter().map(|&version| (case.name.clone(), version)));
         let (all, passed) =
             runs.fold((0, 0), |(all, passed), run| (all + 1, passed + usize::from(!failed.contains(&run))));
         let _ = if all == 0 { write!(results, "  |") } else { write!(results, " {passed}/{all} |") };
@@ -166,8 +172,11 @@ fn row(
 
 /// What is named exists.
 fn check_ids(root: &Path, cases: &[Case], carried: &Carried, statements: &Statements) -> anyhow::Result<()> {
-    let known: BTreeSet<String> =
-        statements.statements.iter().map(|statement| format!("{}/{}", statement.version, statement.id)).collect();
+    let known: BTreeSet<String> = statements
+        .statements
+        .iter()
+        .map(|statement| format!("{}/{}", statement.version, statement.id))
+        .collect();
     let named = (cases.iter().flat_map(|case| &case.ids))
         .chain(carried.test.iter().flat_map(|test| &test.ids))
         .chain(carried.not_applicable.iter().flat_map(|reason| &reason.ids));
