@@ -105,6 +105,19 @@ impl Counts {
     }
 }
 
+impl Peer {
+    /// What was on its way between shards when the subscription for it ended, or fell to QoS 0, need not arrive.
+    fn forgive(&mut self) {
+        let subscriptions = &self.subscriptions;
+        self.owed.retain(|payload, _| {
+            let topic = TopicName::new(payload.split(' ').nth(2).unwrap()).unwrap();
+            subscriptions.iter().any(|(filter, granted)| {
+                *granted != QoS::AtMostOnce && TopicFilter::new(filter).unwrap().matches(&topic)
+            })
+        });
+    }
+}
+
 pub(crate) struct World {
     rng: ChaCha8Rng,
     now: Instant,
@@ -223,15 +236,13 @@ impl World {
             self.counts.worker_losses += 1;
             return;
         }
-        let ends = index != CLIENTS && self.below(2) == 0;
-        self.open(index, false);
-        if ends {
-            self.counts.worker_ends += 1;
-            self.drop_connection(index);
-            self.peers[index].earlier = None;
-            self.open_fresh(index);
-            self.join_group(index);
+        if index == CLIENTS || self.below(2) == 0 {
+            return self.open(index, false);
         }
+        // What it has not acknowledged goes to others.
+        self.counts.worker_ends += 1;
+        self.open_fresh(index);
+        self.join_group(index);
     }
 
     fn below(&mut self, bound: usize) -> usize {
@@ -388,6 +399,7 @@ impl World {
         // What is owed begins with SUBACK, so that it is waited for here.
         self.settle(index);
         self.peers[index].subscriptions.insert(filter.to_owned(), qos);
+        self.peers[index].forgive();
     }
 
     fn unsubscribe(&mut self, index: usize) {
@@ -397,6 +409,7 @@ impl World {
         client.unsubscribe(now, vec![TopicFilter::new(filter).unwrap()]).unwrap();
         self.counts.unsubscribes += 1;
         self.peers[index].subscriptions.remove(filter);
+        self.peers[index].forgive();
         self.settle(index);
     }
 
