@@ -7,6 +7,7 @@ mod conformance;
 mod fuzz;
 mod generate;
 mod interop;
+mod long;
 mod testdata;
 mod tidy;
 
@@ -78,6 +79,14 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Run the simulations with all the seeds that the project promises
+    Long {
+        /// How many
+        #[arg(long, default_value = "10000")]
+        seeds: u64,
+    },
+    /// Put named faults into the broker, and see whether the simulation finds them
+    Sabotage,
     /// Check the rules of the architecture that no compiler checks
     Tidy,
 }
@@ -96,6 +105,8 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
+        Command::Long { seeds } => long::run(&root(), seeds),
+        Command::Sabotage => long::sabotage(&root()),
         Command::Tidy => tidy::check(&root()),
     }
 }

@@ -39,5 +39,6 @@ pub use config::{
 };
 pub use mqtt_broker::{Limits, SharedStrategy, Stats};
 pub use mqtt_io::tls::TlsError;
+pub use mqtt_wire::QoS;
 pub use passwords::AccessError;
 pub use server::{ConnectionStats, Server, StartError};

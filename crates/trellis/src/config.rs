@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::mqtt_config::Mqtt;
 use serde::{Deserialize, Deserializer, de};
 
 use crate::listener_config::{Access, Listener, Transport};
@@ -23,14 +24,6 @@ pub(crate) struct Config {
     pub(crate) console: Console,
     /// The mesh networks that it serves; at most one yet.
     pub(crate) mesh: Vec<MeshConfig>,
-}
-
-/// Limits of the protocol.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub(crate) struct Mqtt {
-    /// The largest packet that a client may send, header included.
-    pub(crate) max_packet_size: ByteSize,
 }
 
 /// The status page.
@@ -111,12 +104,6 @@ impl Default for Config {
             console: Console::default(),
             mesh: Vec::new(),
         }
-    }
-}
-
-impl Default for Mqtt {
-    fn default() -> Self {
-        Self { max_packet_size: ByteSize(1024 * 1024) }
     }
 }
 

@@ -19,12 +19,12 @@ impl Shard {
     pub fn drain(&mut self, now: Instant, server: Option<Text>, is_permanent: bool) {
         self.now = now;
         let code = if is_permanent { ReasonCode::ServerMoved } else { ReasonCode::UseAnotherServer };
-        self.drained = Some(Drain { code, server: server.clone() });
         for id in self.open_connections() {
             let mut disconnect = Disconnect::new(code);
             disconnect.properties.server_reference = server.clone();
             self.disconnect_with(now, id, disconnect, EndReason::Drained(code));
         }
+        self.drained = Some(Drain { code, server });
     }
 
     /// Takes clients again.

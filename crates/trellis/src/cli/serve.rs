@@ -2,7 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mqtt_server::{Limits, Server};
+use mqtt_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -67,9 +67,12 @@ fn reload(server: &Server) {
 
 fn server_config(config: &Config) -> anyhow::Result<mqtt_server::Config> {
     let listeners = config.listeners.iter().map(Listener::to_server).collect::<anyhow::Result<_>>()?;
-    let limits = Limits { max_packet_size: config.mqtt.max_packet_size.0, ..Limits::default() };
+    let limits = config.mqtt.limits();
+    let sys_interval = Duration::from_secs(config.mqtt.sys_msg_interval);
+    let response_information = config.mqtt.response_information.clone();
     let access = config.access.to_server();
-    Ok(mqtt_server::Config { listeners, limits, access, ..mqtt_server::Config::default() })
+    let defaults = mqtt_server::Config::default();
+    Ok(mqtt_server::Config { listeners, limits, access, sys_interval, response_information, ..defaults })
 }
 
 fn banner(config: &Config, server: &Server, page: std::net::SocketAddr) -> String {
