@@ -86,7 +86,7 @@ impl Packet {
         self.get(name).map_or(Ok(0), number)
     }
 
-    fn push(&mut self, name: &str, value: impl ToString) {
+    fn push<T: ToString>(&mut self, name: &str, value: T) {
         self.fields.push((name.to_owned(), value.to_string()));
     }
 
