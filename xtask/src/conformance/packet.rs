@@ -86,7 +86,8 @@ impl Packet {
         self.get(name).map_or(Ok(0), number)
     }
 
-    fn push<T: ToString>(&mut self, name: &str, value: T) {
+    #[expect(clippy::needless_pass_by_value, reason = "numbers and texts alike")]
+    fn push(&mut self, name: &str, value: impl ToString) {
         self.fields.push((name.to_owned(), value.to_string()));
     }
 
