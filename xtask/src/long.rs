@@ -5,10 +5,20 @@ use std::process::Command;
 
 use anyhow::bail;
 
-/// Runs the simulations with as many seeds as the project promises.
-pub(crate) fn run(root: &Path, seeds: u64) -> anyhow::Result<()> {
-    let seeds = seeds.to_string();
-    simulate(root, &["--release"], &[("TRELLIS_SEEDS", &seeds)])
+use crate::crash::{self, Broker};
+use crate::interop;
+
+/// How often the program is killed, with each kind of broker.
+const CRASHES: u32 = 50;
+
+/// Runs the simulations with as many seeds as the project promises, and kills the program as often.
+pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> {
+    simulate(root, &["--release"], &[("TRELLIS_SEEDS", &seeds.to_string())])?;
+    let peers = interop::peers(root, install)?;
+    for broker in [Broker::Own, Broker::Mosquitto] {
+        crash::run(root, &peers, CRASHES, broker, 1)?;
+    }
+    Ok(())
 }
 
 /// Puts each named fault into the broker, in builds for tests only, and sees whether the simulation finds it.

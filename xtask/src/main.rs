@@ -2,8 +2,8 @@
 
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
-mod crash;
 mod conformance;
+mod crash;
 mod fuzz;
 mod generate;
 mod interop;
@@ -41,12 +41,6 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// Run what takes long, in full counts: before an issue is closed
-    Long {
-        /// Install the peers that are missing
-        #[arg(long)]
-        install: bool,
-    },
     /// Run the cases of the MQTT standards against a broker
     Conformance {
         /// Where the broker listens, as HOST:PORT
@@ -79,11 +73,14 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// Run the simulations with all the seeds that the project promises
+    /// Run the simulations with all the seeds that the project promises, and the crashes
     Long {
         /// How many
         #[arg(long, default_value = "10000")]
         seeds: u64,
+        /// Install the peers that are missing
+        #[arg(long)]
+        install: bool,
     },
     /// Put named faults into the broker, and see whether the simulation finds them
     Sabotage,
@@ -98,14 +95,13 @@ fn main() -> anyhow::Result<()> {
         Command::Crash { rounds, broker, seed, install } => {
             crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
         }
-        Command::Long { install } => long(&root(), install),
         Command::Conformance { write: true, .. } => conformance::write(&root()),
         Command::Conformance { address, lenient, only, record, .. } => {
             conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())
         }
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
-        Command::Long { seeds } => long::run(&root(), seeds),
+        Command::Long { seeds, install } => long::run(&root(), seeds, install),
         Command::Sabotage => long::sabotage(&root()),
         Command::Tidy => tidy::check(&root()),
     }
@@ -114,13 +110,4 @@ fn main() -> anyhow::Result<()> {
 /// The folder of the workspace.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map_or_else(PathBuf::new, Path::to_owned)
-}
-
-/// All that has full counts.
-fn long(root: &Path, install: bool) -> anyhow::Result<()> {
-    let peers = interop::peers(root, install)?;
-    for broker in [crash::Broker::Own, crash::Broker::Mosquitto] {
-        crash::run(root, &peers, 50, broker, 1)?;
-    }
-    Ok(())
 }
