@@ -42,6 +42,7 @@ mod groups;
 mod own_node;
 mod plan;
 mod record;
+pub mod reference;
 mod requester;
 mod scheduler;
 mod sensors;

@@ -24,7 +24,7 @@ const MAX_ACTIVE_BACKGROUND: usize = 2;
 const MAX_WAITING: usize = 4_096;
 
 /// How long a command to a group has to reach its members before they are asked one by one.
-const GROUP_SETTLES: Duration = Duration::from_millis(1_000);
+pub(crate) const GROUP_SETTLES: Duration = Duration::from_millis(1_000);
 
 /// How much may be sent: a token bucket of network PDUs, whatever they are for.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,7 +126,7 @@ impl Default for Airtime {
 
 impl Subject {
     /// How long each attempt waits for its answer. Their sum is when the gateway gives up.
-    fn patience(self) -> &'static [Duration] {
+    pub(crate) fn patience(self) -> &'static [Duration] {
         const fn ms(ms: u64) -> Duration {
             Duration::from_millis(ms)
         }

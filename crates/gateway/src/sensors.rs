@@ -25,7 +25,7 @@ pub(crate) enum Kind {
 }
 
 /// The names that people and other gateways have for properties.
-const NAMES: [(PropertyId, &str); 22] = [
+pub(crate) const NAMES: [(PropertyId, &str); 22] = [
     (PropertyId::MOTION_SENSED, "motion"),
     (PropertyId::PRESENCE_DETECTED, "occupancy"),
     (PropertyId::PRESENT_AMBIENT_LIGHT_LEVEL, "illuminance"),
@@ -90,7 +90,7 @@ pub(crate) fn value_of(measurement: &Measurement) -> Value {
     Value::Object(members)
 }
 
-fn form(property: &Property) -> (&'static str, Kind) {
+pub(crate) fn form(property: &Property) -> (&'static str, Kind) {
     use mesh_models::sensor::Format;
     match property.fields() {
         [field] if field.format == Format::Boolean => ("", Kind::Boolean),

@@ -1,7 +1,7 @@
 //! The topics of the gateway's contract: what is published where, and what an inbound topic asks for.
 
 /// Levels that end a name inside a topic, so that no name may hold them.
-const RESERVED_LEVELS: [&str; 5] = ["set", "get", "availability", "action", "raw"];
+pub(crate) const RESERVED_LEVELS: [&str; 5] = ["set", "get", "availability", "action", "raw"];
 
 /// The topic tree of one gateway, below its base topic.
 #[derive(Clone, Debug)]

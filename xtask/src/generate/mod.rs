@@ -1,7 +1,8 @@
-//! `cargo xtask generate`: source text that is made of the facts in `testdata/`.
+//! `cargo xtask generate`: source text that is made of the facts in `testdata/`, and the topic reference.
 
 mod messages;
 mod properties;
+mod topics;
 
 use std::io::Write as _;
 use std::path::Path;
@@ -9,20 +10,21 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
-/// Makes one file's text of the facts in a folder.
+/// Makes one file's text, given the root of the workspace.
 type Generator = fn(&Path) -> anyhow::Result<String>;
 
 /// What is generated, and how.
-const FILES: [(&str, Generator); 2] = [
-    ("crates/mesh-models/src/messages.rs", messages::generate),
-    ("crates/mesh-models/src/sensor/properties.rs", properties::generate),
+const FILES: [(&str, Generator); 3] = [
+    ("crates/mesh-models/src/messages.rs", |root| rust(root, messages::generate)),
+    ("crates/mesh-models/src/sensor/properties.rs", |root| rust(root, properties::generate)),
+    ("docs/src/topics.md", topics::generate),
 ];
 
 /// Writes all generated files.
 pub(crate) fn run(root: &Path) -> anyhow::Result<()> {
     for (file, generate) in FILES {
         let path = root.join(file);
-        std::fs::write(&path, text(root, generate)?).with_context(|| format!("cannot write {file}"))?;
+        std::fs::write(&path, generate(root)?).with_context(|| format!("cannot write {file}"))?;
     }
     Ok(())
 }
@@ -33,14 +35,15 @@ pub(crate) fn stale(root: &Path) -> anyhow::Result<Vec<String>> {
     for (file, generate) in FILES {
         let found =
             std::fs::read_to_string(root.join(file)).with_context(|| format!("cannot read {file}"))?;
-        if found != text(root, generate)? {
+        if found != generate(root)? {
             stale.push(format!("{file} is not what `cargo xtask generate` writes"));
         }
     }
     Ok(stale)
 }
 
-fn text(root: &Path, generate: Generator) -> anyhow::Result<String> {
+/// Makes Rust of the facts in `testdata/`, formatted.
+fn rust(root: &Path, generate: fn(&Path) -> anyhow::Result<String>) -> anyhow::Result<String> {
     let text = generate(&root.join("testdata"))?;
     let mut rustfmt = Command::new("rustfmt")
         .args(["--edition", "2024", "--config-path"])

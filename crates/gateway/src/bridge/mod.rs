@@ -24,12 +24,14 @@ use crate::scheduler::{Airtime, Scheduler, Subject};
 use crate::topics::{Inbound, Topics};
 
 pub(crate) use commands::Purpose;
+pub(crate) use reports::{PRESS_TIME, SILENCE_GRACE};
+pub(crate) use requests::REQUESTS;
 
 /// How long a node that does not say what it is has peace before it is asked again.
-const INTERVIEW_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const INTERVIEW_PAUSE: Duration = Duration::from_secs(30);
 
 /// How often `bridge/health` is published.
-const HEALTH_PERIOD: Duration = Duration::from_secs(60);
+pub(crate) const HEALTH_PERIOD: Duration = Duration::from_secs(60);
 
 /// Messages that wait for a broker; what is retained does not count, as it is made anew.
 const MAX_OUTBOX: usize = 10_000;

@@ -32,10 +32,10 @@ const TRANSITION_GRACE: Duration = Duration::from_millis(700);
 const BRIGHTNESS_GRACE: Duration = Duration::from_millis(600);
 
 /// Beyond the periods in which a node should have been heard: its own random delays, and the way.
-const SILENCE_GRACE: Duration = Duration::from_secs(2);
+pub(crate) const SILENCE_GRACE: Duration = Duration::from_secs(2);
 
 /// How long messages with the same transaction, source and destination are one press (MMDL §3.4.1.2.2).
-const PRESS_TIME: Duration = Duration::from_secs(6);
+pub(crate) const PRESS_TIME: Duration = Duration::from_secs(6);
 
 /// Presses that are remembered, so that their repetitions are not taken for further ones.
 const MAX_PRESSES: usize = 256;
