@@ -159,6 +159,10 @@ impl Ear {
     fn listen(&mut self, row: &mut Row, seed: u64) {
         let keys = NetworkKeys::flooding(&NetKey::new(NET_KEY));
         while let Some((_, received)) = row.world.poll_received() {
+            // Beacons have no sequence number.
+            if received.ad_type != mesh_wire::bearer::AdType::MeshMessage {
+                continue;
+            }
             let header = Header::deobfuscate(&received.data, &keys, IV_INDEX).unwrap();
             let pdu = header.decrypt(&received.data, &keys, IV_INDEX).unwrap();
             let place = (pdu.src, pdu.seq.to_be_bytes());
