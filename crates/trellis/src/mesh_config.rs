@@ -1,12 +1,18 @@
 //! The `[[mesh]]` sections of the configuration file: a mesh network, and how the gateway serves it.
 
+use std::time::Duration;
+
 use gateway::{Airtime, GatewayConfig, MqttDevice, MqttDeviceKind};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
+
+use crate::demo::Plan;
 
 /// A mesh network. What a file leaves out has the default given here.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct MeshConfig {
+    /// What it is reached through; `trellis serve` needs it.
+    pub(crate) radio: Option<RadioConfig>,
     /// The first levels of the gateway's topics.
     pub(crate) base_topic: String,
     /// After how many missed status periods a node is offline.
@@ -18,6 +24,20 @@ pub(crate) struct MeshConfig {
     pub(crate) export_keys: bool,
     /// Things that speak MQTT, as elements of the gateway's node.
     pub(crate) devices: Vec<DeviceConfig>,
+}
+
+/// What a mesh is reached through.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub(crate) enum RadioConfig {
+    /// A building on a simulated radio, as in the demo.
+    Simulated {
+        /// An office of so many nodes instead of the home.
+        nodes: Option<u16>,
+        /// How often each node publishes its state; zero: only when it changes.
+        #[serde(default = "RadioConfig::default_status_period", deserialize_with = "duration")]
+        status_period: Duration,
+    },
 }
 
 /// How much the gateway may send.
@@ -58,6 +78,32 @@ pub(crate) enum DeviceKind {
     Level,
 }
 
+impl RadioConfig {
+    const fn default_status_period() -> Duration {
+        Duration::from_secs(30)
+    }
+
+    /// The building behind it.
+    pub(crate) fn plan(&self) -> Plan {
+        let Self::Simulated { nodes, status_period } = *self;
+        Plan { nodes: nodes.map(usize::from), status_period }
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let Self::Simulated { nodes, .. } = self;
+        match nodes {
+            Some(nodes) if !(1..=2000).contains(nodes) => Err("radio: nodes goes from 1 to 2000".to_owned()),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    humantime::parse_duration(&text)
+        .map_err(|error| de::Error::custom(format!("{text:?} is no duration, such as \"30s\": {error}")))
+}
+
 impl DeviceConfig {
     const fn default_max() -> u16 {
         254
@@ -89,6 +135,7 @@ impl Default for MeshConfig {
         let GatewayConfig { base_topic, availability_periods, discovery_prefix, export_keys, .. } =
             GatewayConfig::new([0; 32]);
         Self {
+            radio: None,
             base_topic,
             availability_periods,
             airtime: AirtimeConfig::default(),
@@ -108,6 +155,7 @@ impl MeshConfig {
         let topic = |what: &str, topic: &str| {
             mqtt_wire::TopicName::new(topic).map(|_| ()).map_err(|error| format!("{what} {topic:?}: {error}"))
         };
+        self.radio.as_ref().map_or(Ok(()), RadioConfig::check)?;
         topic("base_topic", &self.base_topic)?;
         if !self.discovery_prefix.is_empty() {
             topic("discovery_prefix", &self.discovery_prefix)?;
@@ -178,11 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn a_simulated_radio_has_a_building_behind_it() {
+        let radio = |text: &str| toml::from_str::<MeshConfig>(text).unwrap().radio.unwrap().plan();
+        let home = Plan { nodes: None, status_period: Duration::from_secs(30) };
+        assert_eq!(radio("radio = { type = \"simulated\" }"), home);
+        let office = Plan { nodes: Some(100), status_period: Duration::from_secs(60) };
+        assert_eq!(radio("radio = { type = \"simulated\", nodes = 100, status_period = \"1m\" }"), office);
+    }
+
+    #[test]
     fn settings_have_their_ranges() {
         assert_eq!(check(""), Ok(()));
         assert!(check("availability_periods = 0").unwrap_err().contains("at least 1"));
         assert!(check("airtime = { pdus_per_second = 0 }").unwrap_err().contains("from 0.1 to 100"));
         assert!(check("base_topic = \"a/#\"").is_err());
         assert!(check("colour = 1").is_err());
+        assert!(check("radio = { type = \"simulated\", nodes = 0 }").unwrap_err().contains("from 1 to 2000"));
+        assert!(check("radio = { type = \"hci\", device = \"hci0\" }").unwrap_err().contains("`simulated`"));
     }
 }

@@ -51,23 +51,21 @@ fn a_configuration_that_is_wrong_says_where() {
     assert!(message.contains("max_packetsize") && message.contains("line 2"), "{message}");
 }
 
-/// The demo, which ends with this value.
-struct Demo {
+/// A broker, which ends with this value.
+struct Running {
     child: Child,
     port: String,
 }
 
-impl Demo {
-    fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("trellis-demo-{}", std::process::id()));
-        let mut demo = Command::new(env!("CARGO_BIN_EXE_trellis"));
-        demo.args(["demo", "--mqtt-port", "0", "--http-port", "0", "--still", "--fresh", "--data-dir"])
-            .arg(folder);
-        let mut child = demo.stdout(Stdio::piped()).spawn().unwrap();
+impl Running {
+    /// Starts it, and reads what it prints up to the line that holds `last`.
+    fn start(arguments: &[&str], last: &str) -> Self {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_trellis"));
+        let mut child = program.args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let port =
-            lines.find_map(|line| Some(line.split("127.0.0.1:").nth(1)?.split(',').next()?.to_owned()));
-        assert!(lines.any(|line| line.contains("Ctrl-C stops it")));
+        let port = lines
+            .find_map(|line| Some(line.split("127.0.0.1:").nth(1)?.split([',', ' ']).next()?.to_owned()));
+        assert!(lines.any(|line| line.contains(last)), "no line holds {last:?}");
         Self { child, port: port.unwrap() }
     }
 
@@ -78,7 +76,7 @@ impl Demo {
     }
 }
 
-impl Drop for Demo {
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended already.
         let _ = self.child.kill();
@@ -88,7 +86,10 @@ impl Drop for Demo {
 
 #[test]
 fn one_message_turns_on_a_lamp_four_hops_away_and_its_state_comes_back() {
-    let mut demo = Demo::start();
+    let folder = std::env::temp_dir().join(format!("trellis-demo-{}", std::process::id()));
+    let data = folder.to_str().unwrap();
+    let flags = ["demo", "--mqtt-port", "0", "--http-port", "0", "--still", "--fresh", "--data-dir", data];
+    let mut demo = Running::start(&flags, "Ctrl-C stops it");
     let topic = "mesh/upper/bedroom/ceiling";
     // `null` until it was read; then what the lamp said.
     while !demo.run("sub", &["-t", topic, "--count", "1"]).contains("\"state\":\"OFF\"") {}
@@ -98,4 +99,30 @@ fn one_message_turns_on_a_lamp_four_hops_away_and_its_state_comes_back() {
     assert!(info.contains("\"farthest\":{\"address\":"), "{info}");
     let interrupted = Command::new("kill").args(["-INT", &demo.child.id().to_string()]).status().unwrap();
     assert!(interrupted.success() && demo.child.wait().unwrap().success(), "SIGINT stops it cleanly");
+}
+
+#[test]
+fn a_server_serves_the_mesh_of_its_file() {
+    let folder = std::env::temp_dir().join(format!("trellis-serve-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let path = folder.join("trellis.toml");
+    let write = |radio: &str| {
+        let data = folder.join("data");
+        let text = format!(
+            "data_dir = {data:?}\n[[listeners]]\nname = \"a\"\ntype = \"tcp\"\nbind = \"127.0.0.1:0\"\n\
+             [console]\nbind = \"127.0.0.1:0\"\n[[mesh]]\nbase_topic = \"office\"\n{radio}"
+        );
+        std::fs::write(&path, text).unwrap();
+    };
+    write("");
+    let flags = ["serve", "-c", path.to_str().unwrap()];
+    let refused = trellis(&flags);
+    assert!(!refused.status.success() && text(&refused.stderr).contains("add radio = "), "{refused:?}");
+
+    write("radio = { type = \"simulated\", nodes = 8 }");
+    let server = Running::start(&flags, "Network ");
+    let devices = server.run("sub", &["-t", "office/bridge/devices", "--count", "1"]);
+    assert_eq!(devices.matches("\"unicast_address\"").count(), 8, "{devices}");
+    drop(server);
+    std::fs::remove_dir_all(&folder).unwrap();
 }

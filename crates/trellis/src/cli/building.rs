@@ -49,6 +49,7 @@ pub(crate) struct Building {
 
 impl Default for Building {
     fn default() -> Self {
+        let Living { time_of_day, speed, with_people } = Living::default();
         Self {
             data_dir: PathBuf::from("./trellis-data"),
             fresh: false,
@@ -56,9 +57,9 @@ impl Default for Building {
             nodes: None,
             status_period: Duration::from_secs(30),
             radio_cut: Vec::new(),
-            time_of_day: Duration::from_secs(7 * 3_600 + 30 * 60),
-            life_speed: 1.0,
-            still: false,
+            time_of_day,
+            life_speed: speed,
+            still: !with_people,
             seed: None,
             pcap: None,
         }

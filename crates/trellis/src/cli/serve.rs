@@ -1,4 +1,5 @@
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -7,10 +8,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::config::Config;
+use crate::demo::{Living, Mesh, Options};
+use crate::gateway_shell;
 use crate::listener_config::Listener;
 use crate::status_page::{self, Broker, Status};
 
-/// Run the broker as a configuration file says
+/// Run the broker, and the gateway of a mesh, as a configuration file says
 #[derive(Debug, clap::Args)]
 pub(crate) struct Serve {
     /// The configuration file [default: none; everything at its default]
@@ -28,10 +31,15 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::defaults(),
     };
+    let building = building(&config)?;
     let page = status_page::bind(config.console.bind).await?;
     let page_address = page.local_addr()?;
-    let server = Server::start(server_config(&config)?).await?;
-    super::print(&banner(&config, &server, page_address))?;
+    let server = Arc::new(Server::start(server_config(&config)?).await?);
+    let mut mesh = match &building {
+        Some(options) => Some(Mesh::start(options, gateway_shell::Broker::Beside(server.clone())).await?),
+        None => None,
+    };
+    super::print(&banner(&config, &server, page_address, mesh.as_ref()))?;
     let status = Status { ready: true, mqtt: server.local_addresses().to_vec(), ..Status::default() };
     let (sender, receiver) = watch::channel(status);
     tokio::spawn(status_page::serve(page, receiver));
@@ -43,15 +51,48 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
         tokio::select! {
             stopped = &mut stop => break stopped.context("cannot wait for signals")?,
             Some(()) = hangup.recv() => reload(&server),
+            error = ended(&mut mesh) => return Err(error),
             _ = refresh.tick() => {
                 let broker = Broker::of(&server).await;
-                sender.send_modify(|status| status.broker = broker);
+                let shown = mesh.as_ref().map(|mesh| mesh.status.borrow().clone());
+                sender.send_modify(|status| (status.broker, status.mesh) = (broker, shown));
             }
         }
     }
     super::print("Stopping.\n")?;
-    server.shutdown().await;
+    if let Some(mesh) = mesh {
+        mesh.stop().await?;
+    }
+    if let Ok(server) = Arc::try_unwrap(server) {
+        server.shutdown().await;
+    }
     Ok(())
+}
+
+/// What the file's mesh is reached through. Only a simulated radio can be, yet.
+fn building(config: &Config) -> anyhow::Result<Option<Options>> {
+    let Some(mesh) = config.mesh.first() else { return Ok(None) };
+    let radio = mesh.radio.as_ref().context(
+        "[[mesh]] does not say through what the mesh is reached; add radio = { type = \"simulated\" }",
+    )?;
+    Ok(Some(Options {
+        data_dir: config.data_dir.clone(),
+        fresh: false,
+        plan: radio.plan(),
+        living: Living::default(),
+        seed: None,
+        pcap: None,
+        cuts: Vec::new(),
+        config: mesh.clone(),
+    }))
+}
+
+/// Waits for the mesh to end by itself, which it should not.
+async fn ended(mesh: &mut Option<Mesh>) -> anyhow::Error {
+    match mesh {
+        Some(mesh) => mesh.ended().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Reads certificates, passwords and rules again.
@@ -75,7 +116,7 @@ fn server_config(config: &Config) -> anyhow::Result<mqtt_server::Config> {
     Ok(mqtt_server::Config { listeners, limits, access, sys_interval, response_information, ..defaults })
 }
 
-fn banner(config: &Config, server: &Server, page: std::net::SocketAddr) -> String {
+fn banner(config: &Config, server: &Server, page: std::net::SocketAddr, mesh: Option<&Mesh>) -> String {
     let mut text = format!("Trellis {}\n\n", env!("CARGO_PKG_VERSION"));
     for (listener, address) in config.listeners.iter().zip(server.local_addresses()) {
         let transport = listener.transport.name();
@@ -84,6 +125,9 @@ fn banner(config: &Config, server: &Server, page: std::net::SocketAddr) -> Strin
     }
     text += &format!("  Status page on http://{page}/\n");
     text += "  Sessions and retained messages are in memory: a restart loses them.\n";
-    text += &format!("  Data directory {}: nothing is kept there yet.\n", config.data_dir.display());
+    if let Some(mesh) = mesh {
+        text += &format!("  Mesh: {}\n", mesh.description);
+        text += &format!("  Network {} (keys, addresses, names)\n", mesh.database_path.display());
+    }
     text
 }

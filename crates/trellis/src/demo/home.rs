@@ -42,6 +42,12 @@ pub(crate) struct Living {
     pub(crate) with_people: bool,
 }
 
+impl Default for Living {
+    fn default() -> Self {
+        Self { time_of_day: Duration::from_secs(7 * 3_600 + 30 * 60), speed: 1.0, with_people: true }
+    }
+}
+
 /// A building with its network.
 #[derive(Debug)]
 pub(crate) struct Home {
