@@ -6,11 +6,12 @@ cd "$(dirname "$0")/.."
 cargo build --release --package trellis
 folder=$(mktemp -d)
 trap 'kill -INT "$demo" 2>/dev/null; rm -rf "$folder"' EXIT
-target/release/trellis demo --data-dir "$folder/data" --mqtt-port 18840 --http-port 18841 >"$folder/log" &
+target/release/trellis demo --still --data-dir "$folder/data" --mqtt-port 18840 --http-port 18841 >"$folder/log" &
 demo=$!
-state_is() { mosquitto_sub -p 18840 -t "mesh/$1" -C 1 -W 1 2>/dev/null | grep -q "$2"; }
-until state_is bedroom/table OFF; do :; done
-for lamp in kitchen/ceiling living/table bedroom/ceiling bedroom/table; do
+state_is() { mosquitto_sub -p 18840 -t "mesh/$1" -C 1 -W 1 2>/dev/null | grep -q "\"state\":\"$2\""; }
+lamps=(ground/kitchen/worktop ground/living/ceiling upper/bedroom/ceiling upper/bedroom/bedside)
+for lamp in "${lamps[@]}"; do
+    until state_is "$lamp" OFF; do :; done
     mosquitto_pub -p 18840 -t "mesh/$lamp/set" -m ON
     until state_is "$lamp" ON; do :; done
 done
