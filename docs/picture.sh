@@ -17,5 +17,5 @@ for lamp in "${lamps[@]}"; do
 done
 mkdir -p docs/src/images
 chromium --headless --no-sandbox --disable-gpu --hide-scrollbars --user-data-dir="$folder/chromium" \
-    --disable-background-networking --disable-component-update --disable-sync --no-first-run --window-size=1040,620 \
+    --disable-background-networking --disable-component-update --disable-sync --no-first-run --window-size=1040,900 \
     --virtual-time-budget=1500 --screenshot=docs/src/images/demo.png http://127.0.0.1:18841/

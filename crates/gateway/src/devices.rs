@@ -10,8 +10,10 @@ use mesh_wire::CompanyId;
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::CompositionData;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::capabilities::{Capabilities, Range, functional_elements};
+use crate::convert::BRIGHTNESS_MAX;
 use crate::sensors::SensorAttribute;
 use crate::shadow::Shadow;
 use crate::topics::{NameError, check_name};
@@ -278,6 +280,38 @@ impl Devices {
 }
 
 impl Endpoint {
+    /// What it last confirmed, in a few words for people, such as `on, 79 %` or `21.4 °C` (with a no-break space);
+    /// empty before it has said anything.
+    pub fn summary(&self) -> String {
+        let state = self.shadow.to_json(&self.capabilities);
+        let mut words = Vec::new();
+        if let Some(on) = self.shadow.on() {
+            words.push(if on { "on" } else { "off" }.to_owned());
+        }
+        if let (Some(true), Some(brightness)) =
+            (self.shadow.on(), state.get("brightness").and_then(Value::as_u64))
+        {
+            words.push(format!("{}\u{a0}%", (brightness * 100).div_ceil(u64::from(BRIGHTNESS_MAX))));
+        }
+        for sensor in &self.sensors {
+            match state.get(&sensor.name) {
+                Some(Value::Bool(true)) => words.push(sensor.name.clone()),
+                Some(Value::Bool(false)) => words.push(format!("no {}", sensor.name)),
+                Some(Value::Number(number)) => {
+                    words.push(format!("{number}\u{a0}{}", sensor.unit).trim_end().to_owned())
+                }
+                _ => {}
+            }
+        }
+        if let Some(battery) = state.get("battery").and_then(Value::as_u64) {
+            words.push(format!("battery {battery}\u{a0}%"));
+        }
+        if words.is_empty() && self.capabilities.presses {
+            words.push("buttons".to_owned());
+        }
+        words.join(", ")
+    }
+
     pub(crate) fn to_record(&self) -> EndpointRecord {
         EndpointRecord {
             lightness_range: self.lightness_range,

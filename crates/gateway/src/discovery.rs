@@ -265,3 +265,33 @@ fn join(element: &str, what: &str) -> String {
 fn identifier(uuid: &str) -> String {
     uuid.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sensor_that_people_have_a_name_for_is_valid() {
+        let text = include_str!("../../../testdata/homeassistant/discovery.json");
+        let schema: Value = serde_json::from_str(text).unwrap();
+        let topics = Topics::new("mesh", Some("homeassistant"));
+        for (property, _) in crate::sensors::NAMES {
+            let sensor = SensorAttribute::new(property, (mesh_wire::CompanyId(0), 0), &[]);
+            let mut entities = Entities {
+                prefix: "homeassistant",
+                topics: &topics,
+                id: "id".to_owned(),
+                device: json!({"identifiers": ["id"]}),
+                availability: json!([availability("mesh/bridge/state")]),
+                announced: Vec::new(),
+            };
+            entities.add_sensor(&sensor, 0, &sensor.name, "mesh/x");
+            let Announced { topic, config } = entities.announced.pop().unwrap();
+            let mut of_component = schema.clone();
+            of_component["$ref"] = json!(format!("#/$defs/{}", topic.split('/').nth(1).unwrap()));
+            let validator = jsonschema::validator_for(&of_component).unwrap();
+            let errors: Vec<String> = validator.iter_errors(&config).map(|error| error.to_string()).collect();
+            assert!(errors.is_empty(), "{}: {errors:?}\n{config:#}", sensor.name);
+        }
+    }
+}

@@ -104,6 +104,7 @@ fn unit(unit: &'static str) -> &'static str {
     match unit {
         "degC" => "°C",
         "deg" => "°",
+        "dB SPL" => "dB",
         other => other,
     }
 }

@@ -130,6 +130,13 @@ fn what_a_sensor_measures_is_its_state() {
     bus.command("mesh/hall/door/get", "", seconds(2));
     assert_eq!(bus.retained_json("mesh/hall/door")["contact"], true);
     assert_eq!(bus.retained_json("mesh/remote")["battery"], 93);
+    let summaries: Vec<String> = bus
+        .gateway
+        .devices()
+        .flat_map(|device| &device.endpoints)
+        .map(|endpoint| format!("{}: {}", endpoint.name, endpoint.summary()))
+        .collect();
+    assert_eq!(summaries, ["hall/air: 21.37\u{a0}°C", "hall/door: contact", "remote: battery 93\u{a0}%"]);
 }
 
 #[test]

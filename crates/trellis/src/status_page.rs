@@ -51,8 +51,10 @@ pub(crate) struct Device {
     pub(crate) name: String,
     pub(crate) address: String,
     pub(crate) hops: Option<u8>,
-    /// `None` until the device has said it.
+    /// `None` until the device has said it, and for what is neither on nor off.
     pub(crate) on: Option<bool>,
+    /// What it last said, in a few words; empty before it has said anything.
+    pub(crate) says: String,
 }
 
 impl Broker {
@@ -115,13 +117,14 @@ pre { overflow-x: auto; padding: .8rem 1rem; border: 1px solid var(--line); bord
 .facts { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 0 }
 .facts div { min-width: 6rem } .facts dt { color: GrayText; font-size: .85rem }
 .facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums }
-.hops { display: flex; gap: .8rem; overflow-x: auto; padding-bottom: .4rem }
-.hop { flex: 1; min-width: 9.5rem; border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem }
+.hops { columns: 18rem; column-gap: .8rem }
+.hop { break-inside: avoid; border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; margin-bottom: .8rem }
 .hop h3 { font-size: .85rem; font-weight: 400; color: GrayText; margin: 0 0 .4rem }
-.lamp { display: flex; align-items: baseline; gap: .5rem; margin: .3rem 0 }
-.lamp i { width: .8rem; height: .8rem; border-radius: 50%; border: 1px solid var(--dim); align-self: center; flex: none }
+.lamp, .thing { display: flex; align-items: baseline; gap: .5rem; margin: .3rem 0 }
+i { width: .8rem; height: .8rem; align-self: center; flex: none }
+.lamp i { border-radius: 50%; border: 1px solid var(--dim); box-sizing: border-box }
 .lamp.on i { background: var(--on); border-color: var(--on); box-shadow: 0 0 8px var(--on) }
-.lamp b { font-weight: 500 } .lamp small { color: GrayText; margin-left: auto }
+b { font-weight: 500; flex: none; max-width: 62%; overflow-wrap: break-word } small { color: GrayText; margin-left: auto; text-align: right }
 </style>
 </head>
 <body>
@@ -157,15 +160,16 @@ fn render_mesh(html: &mut String, mesh: &Mesh) {
         };
         let _ = writeln!(html, "<section class=hop><h3>{title}</h3>");
         for device in mesh.devices.iter().filter(|device| device.hops == hops) {
-            let (class, word) = match device.on {
-                Some(true) => ("lamp on", "on"),
-                Some(false) => ("lamp", "off"),
-                None => ("lamp", "?"),
+            let class = match device.on {
+                Some(true) => "lamp on",
+                Some(false) => "lamp",
+                None => "thing",
             };
-            let (name, address) = (escape(&device.name), escape(&device.address));
+            let says = if device.says.is_empty() { "?" } else { &device.says };
+            let (name, address, says) = (escape(&device.name), escape(&device.address), escape(says));
             let _ = writeln!(
                 html,
-                "<div class=\"{class}\" title=\"address {address}\"><i></i><b>{name}</b><small>{word}</small></div>"
+                "<div class=\"{class}\" title=\"address {address}\"><i></i><b>{name}</b><small>{says}</small></div>"
             );
         }
         html.push_str("</section>\n");
@@ -220,20 +224,27 @@ fn escape(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn device() -> Device {
+        Device { name: String::new(), address: String::new(), hops: None, on: None, says: String::new() }
+    }
+
     #[test]
     fn a_name_from_a_file_cannot_write_into_the_page() {
-        let device =
-            Device { name: "<script>".to_owned(), address: "\"0002".to_owned(), hops: None, on: None };
+        let device = Device {
+            name: "<script>".to_owned(),
+            address: "\"0002".to_owned(),
+            says: "<i>".to_owned(),
+            ..device()
+        };
         let mesh = Mesh { devices: vec![device], ..Mesh::default() };
         let page = render(&Status { mesh: Some(mesh), ..Status::default() });
         assert!(page.contains("<b>&lt;script&gt;</b>") && page.contains("&quot;0002"));
-        assert!(!page.contains("<script>"));
+        assert!(!page.contains("<script>") && page.contains("<small>&lt;i&gt;</small>"));
     }
 
     #[test]
     fn lamps_stand_in_the_order_of_their_distance_and_the_unheard_last() {
-        let device =
-            |name: &str, hops| Device { name: name.to_owned(), address: String::new(), hops, on: Some(true) };
+        let device = |name: &str, hops| Device { name: name.to_owned(), hops, ..device() };
         let devices = vec![device("far", Some(4)), device("new", None), device("near", Some(1))];
         let page = render(&Status { mesh: Some(Mesh { devices, ..Mesh::default() }), ..Status::default() });
         let at = |text: &str| page.find(text).unwrap();

@@ -213,15 +213,21 @@ fn show(gateway: &Gateway, mesh: &mut Mesh) {
     mesh.failed = statistics.failed;
     mesh.devices.clear();
     for device in gateway.devices() {
-        let of = |name: &str, on| Device {
+        let of = |name: &str, on, says| Device {
             name: name.to_owned(),
             address: device.address.to_string(),
             hops: device.hops,
             on,
+            says,
         };
         if device.endpoints.is_empty() {
-            mesh.devices.push(of(&device.name, None));
+            mesh.devices.push(of(&device.name, None, String::new()));
         }
-        mesh.devices.extend(device.endpoints.iter().map(|endpoint| of(&endpoint.name, endpoint.shadow.on())));
+        mesh.devices.extend(
+            device
+                .endpoints
+                .iter()
+                .map(|endpoint| of(&endpoint.name, endpoint.shadow.on(), endpoint.summary())),
+        );
     }
 }
