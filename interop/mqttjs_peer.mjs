@@ -1,8 +1,8 @@
-// MQTT.js as a peer; called as paho_peer.py is.
+// MQTT.js as a peer; called as paho_peer.py is. With `ws` at the end it speaks over WebSocket.
 import mqtt from "mqtt";
 
-const [role, port, version, qos, topic, count, flag] = process.argv.slice(2);
-const client = mqtt.connect(`mqtt://127.0.0.1:${port}`, {
+const [role, port, version, qos, topic, count, carrier] = process.argv.slice(2);
+const client = mqtt.connect(carrier === "ws" ? `ws://127.0.0.1:${port}/mqtt` : `mqtt://127.0.0.1:${port}`, {
   clientId: `mqttjs-${role}`,
   protocolVersion: version === "5" ? 5 : 4,
   reconnectPeriod: 0,
@@ -25,7 +25,7 @@ client.on("connect", async () => {
       console.log("ready");
     } else {
       for (let number = 0; number < Number(count); number += 1) {
-        await client.publishAsync(topic, String(number), { qos: Number(qos), retain: flag === "retain" });
+        await client.publishAsync(topic, String(number), { qos: Number(qos) });
       }
       await client.endAsync();
     }

@@ -39,6 +39,7 @@ pub(crate) enum Control {
         server: Option<Text>,
         is_permanent: bool,
     },
+    Undrain,
 }
 
 /// What a shard's thread is made of.
@@ -150,6 +151,7 @@ impl Driver {
                     Control::Drain { server, is_permanent } => {
                         self.with(|shard, now| shard.drain(now, server, is_permanent));
                     }
+                    Control::Undrain => self.with(|shard, _| shard.undrain()),
                 },
             }
         }
