@@ -162,7 +162,7 @@ impl Server {
         let passwords = Passwords::new(tokio::runtime::Handle::current());
         passwords::load(&config.access, &passwords, &shared)?;
         let (stop, stopped) = watch::channel(false);
-        let (shards, threads) = start_shards(&shared, &passwords, &stopped)?;
+        let (shards, threads) = start_shards(&shared, &passwords, config.idle_timeout, &stopped)?;
         let slots = config.max_connections.unwrap_or_else(descriptors::max_connections);
         let core = Arc::new(Core {
             shared,
@@ -371,6 +371,7 @@ type Started = (Vec<mpsc::Sender<Control>>, Vec<JoinHandle<()>>);
 fn start_shards(
     shared: &Arc<Shared>,
     passwords: &Arc<Passwords>,
+    idle_timeout: Duration,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Started, StartError> {
     let clock = Clock::start();
@@ -387,6 +388,7 @@ fn start_shards(
             control,
             answers: sender.clone(),
             passwords: Arc::clone(passwords),
+            idle_timeout,
             inbox,
             peers: peers.clone(),
             stop: stopped.clone(),
