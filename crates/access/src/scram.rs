@@ -182,8 +182,10 @@ impl ServerExchange {
     pub fn finish(self, client_final: &[u8]) -> Result<(String, Vec<u8>), ScramError> {
         let message = str::from_utf8(client_final).map_err(|_| ScramError::Malformed)?;
         let (unproved, proof) = message.rsplit_once(",p=").ok_or(ScramError::Malformed)?;
-        let proof: Key =
-            Base64::decode_vec(proof).ok().and_then(|bytes| bytes.try_into().ok()).ok_or(ScramError::Malformed)?;
+        let proof: Key = Base64::decode_vec(proof)
+            .ok()
+            .and_then(|bytes| bytes.try_into().ok())
+            .ok_or(ScramError::Malformed)?;
         let expected = format!("c={},r={}", Base64::encode_string(NO_CHANNEL_BINDING.as_bytes()), self.nonce);
         if unproved != expected {
             return Err(ScramError::Malformed);
@@ -250,7 +252,9 @@ impl ClientExchange {
     /// # Errors
     /// When it proves nothing: whoever answers is not the server.
     pub fn finish(self, server_final: &[u8]) -> Result<(), ScramError> {
-        let proof = str::from_utf8(server_final).ok().and_then(|text| Base64::decode_vec(text.strip_prefix("v=")?).ok());
+        let proof = str::from_utf8(server_final)
+            .ok()
+            .and_then(|text| Base64::decode_vec(text.strip_prefix("v=")?).ok());
         match (proof, self.server_signature) {
             (Some(proof), Some(signature)) if proof == signature => Ok(()),
             _ => Err(ScramError::Impostor),
@@ -311,7 +315,8 @@ mod tests {
     const CLIENT_NONCE: &str = "rOprNGfwEbeRWgbNEkqO";
     const SERVER_NONCE: &str = "%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0";
     const CLIENT_FIRST: &str = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO";
-    const SERVER_FIRST: &str = "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
+    const SERVER_FIRST: &str =
+        "r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096";
     const CLIENT_FINAL: &str = "c=biws,r=rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=";
     const SERVER_FINAL: &str = "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4=";
 
@@ -371,7 +376,17 @@ mod tests {
     #[test]
     fn what_is_malformed_is_an_error() {
         let server = verifiers("user");
-        for first in ["", "n,,", "y,,n=user,r=x", "p=tls-unique,,n=user,r=x", "n,a=b,n=user,r=x", "n,,n=,r=x", "n,,n=user,r=", "n,,n=u=ser,r=x", "n,,n=user,r=x,m=y"] {
+        for first in [
+            "",
+            "n,,",
+            "y,,n=user,r=x",
+            "p=tls-unique,,n=user,r=x",
+            "n,a=b,n=user,r=x",
+            "n,,n=,r=x",
+            "n,,n=user,r=",
+            "n,,n=u=ser,r=x",
+            "n,,n=user,r=x,m=y",
+        ] {
             assert_eq!(server.begin(first.as_bytes(), 1).unwrap_err(), ScramError::Malformed, "{first}");
         }
         for last in ["", "c=biws,r=x,p=", "c=biws,r=other,p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="] {

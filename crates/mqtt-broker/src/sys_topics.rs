@@ -97,9 +97,8 @@ impl SysTopics {
         );
         let state = |is_on| if is_on { "on" } else { "off" };
         let alarms = info.alarms.iter();
-        topics.extend(
-            alarms.map(|(name, is_on)| (format!("{node}/alarms/{name}"), state(*is_on).to_owned())),
-        );
+        topics
+            .extend(alarms.map(|(name, is_on)| (format!("{node}/alarms/{name}"), state(*is_on).to_owned())));
         topics
     }
 

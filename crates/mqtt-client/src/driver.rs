@@ -120,7 +120,8 @@ impl Driver {
                 } else if let Event::Connected(connack) = event {
                     if let Some(proof) = self.proof.take() {
                         // [MQTT-4.12.0-5], and the broker has to be the one that knows the password.
-                        proof.finish(connack.properties.authentication_data.as_deref().unwrap_or_default())?;
+                        proof
+                            .finish(connack.properties.authentication_data.as_deref().unwrap_or_default())?;
                     }
                     if let Some(assigned) = &connack.properties.assigned_client_identifier {
                         self.options.client_id = assigned.as_str().to_owned();
@@ -326,12 +327,12 @@ impl Driver {
     /// Begins to authenticate again (MQTT 5.0 §4.12.1). A second request takes the place of the first.
     fn reauthenticate(&mut self, answer: Answer<()>) {
         let now = self.now();
-        let begun = (self.options.begin_proof())
-            .map_err(|error| Error::Lost(error.to_string()))
-            .and_then(|(proof, first)| {
+        let begun = (self.options.begin_proof()).map_err(|error| Error::Lost(error.to_string())).and_then(
+            |(proof, first)| {
                 self.connection.authenticate(now, ReasonCode::ReAuthenticate, first.into())?;
                 Ok(proof)
-            });
+            },
+        );
         match begun {
             Ok(proof) => (self.proof, self.reauthentication) = (Some(proof), Some(answer)),
             Err(error) => _ = answer.send(Err(error)),

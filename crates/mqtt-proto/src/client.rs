@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use clock::Instant;
 use mqtt_wire::{
     Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Properties,
-    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, Text, TopicName,
-    UnsubAck, Unsubscribe, Version,
+    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter, TopicName, UnsubAck,
+    Unsubscribe, Version,
 };
 
 use crate::session::{Inbound, Outbound, Receipt, Resend};

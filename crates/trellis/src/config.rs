@@ -199,7 +199,10 @@ mod tests {
         assert_eq!(config.mqtt.max_packet_size, ByteSize(65_536));
         assert_eq!(config.console.bind.port(), 8080);
         let drain = config.drain.unwrap();
-        assert_eq!((&*drain.server_reference, drain.permanent, drain.linger), ("other.example:8883", false, 0));
+        assert_eq!(
+            (&*drain.server_reference, drain.permanent, drain.linger),
+            ("other.example:8883", false, 0)
+        );
     }
 
     #[test]

@@ -42,8 +42,16 @@ pub(crate) fn render(figures: &Figures) -> String {
         ("sent_bytes_total", "Bytes that were sent to clients.", stats.bytes_sent),
         ("unmatched_messages_total", "Messages that interested nobody.", stats.dropped_no_subscribers),
         ("expired_sessions_total", "Sessions whose time was over.", stats.sessions_expired),
-        ("redispatched_messages_total", "Messages of shared subscriptions that went to another member.", stats.redispatched),
-        ("evicted_handshakes_total", "Connections closed before their CONNECT, for others.", connections.evicted),
+        (
+            "redispatched_messages_total",
+            "Messages of shared subscriptions that went to another member.",
+            stats.redispatched,
+        ),
+        (
+            "evicted_handshakes_total",
+            "Connections closed before their CONNECT, for others.",
+            connections.evicted,
+        ),
         ("failed_handshakes_total", "Connections that came to no acceptable CONNECT.", connections.failed),
         ("refused_connections_total", "Connections refused with their CONNACK.", stats.refused),
     ] {

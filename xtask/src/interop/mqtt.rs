@@ -78,8 +78,13 @@ struct Exchange<'a> {
 pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
     let folder = root.join("target/interop");
     secure::certify(&folder)?;
-    let ports =
-        Ports { tcp: free_port()?, tls: free_port()?, ws: free_port()?, wss: free_port()?, http: free_port()? };
+    let ports = Ports {
+        tcp: free_port()?,
+        tls: free_port()?,
+        ws: free_port()?,
+        wss: free_port()?,
+        http: free_port()?,
+    };
     let config = folder.join("trellis.toml");
     fs::write(&config, configuration(&folder, ports))?;
     let mut serve = trellis(root, "serve");

@@ -37,7 +37,9 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
     }
     let (_pages, mut page) = browser(root, &folder, peers, pages, wss)?;
     greet("browser", &mut page, tls, &ca).context("the example page in browser")?;
-    println!("example page in browser: Chromium connected, subscribed, published over secure WebSocket, and left its will");
+    println!(
+        "example page in browser: Chromium connected, subscribed, published over secure WebSocket, and left its will"
+    );
     for url in [format!("ws://{HOST}:{ws}/mqtt"), format!("wss://{HOST}:{wss}/mqtt")] {
         let mut command = Command::new("node");
         command.arg(peers.node.join("mqttjs_websocket.mjs")).arg(&url).arg(&ca);
@@ -160,8 +162,11 @@ fn browser(
     let url = format!("http://{HOST}:{pages}/greet.html?broker={broker}&username=ann&password=secret");
     let mut shell = Command::new("sh");
     // What a page says comes with the browser's own words, on stderr.
-    shell.args(["-c", "exec chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors \
-        --enable-logging=stderr --user-data-dir=\"$0\" \"$1\" 2>&1"]);
+    shell.args([
+        "-c",
+        "exec chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors \
+        --enable-logging=stderr --user-data-dir=\"$0\" \"$1\" 2>&1",
+    ]);
     shell.arg(folder.join("chromium")).arg(url);
     Ok((server, shell))
 }

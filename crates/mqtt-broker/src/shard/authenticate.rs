@@ -54,12 +54,7 @@ impl Shard {
 
     /// Takes what a client sent that was asked to prove who it is; bytes of a packet that is not whole stay in
     /// `input`, and the answer is `None` until it is.
-    pub fn handle_challenged(
-        &mut self,
-        now: Instant,
-        id: LookupId,
-        input: &mut BytesMut,
-    ) -> Option<Opening> {
+    pub fn handle_challenged(&mut self, now: Instant, id: LookupId, input: &mut BytesMut) -> Option<Opening> {
         let (waiting, _) = self.access.exchanges.opening.get_mut(&id)?;
         let packet = match waiting.decoder.decode(input) {
             Ok(None) => return None,
