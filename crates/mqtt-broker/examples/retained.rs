@@ -1,6 +1,10 @@
 //! A million retained messages, and what SUBSCRIBE costs then: `cargo xtask bench retained`. What a filter with a
 //! wildcard costs goes with what it matches, and no single step stalls the shard.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints what it finds")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a measurement may panic, and prints what it finds"
+)]
 
 use std::time::{Duration, Instant as Wall};
 
