@@ -115,7 +115,7 @@ impl Verifier {
     /// Its entry in a password file.
     pub(crate) fn to_text(&self) -> String {
         let [salt, stored, server] =
-            [&self.salt[..], &self.stored_key, &self.server_key].map(|bytes| Base64::encode_string(bytes));
+            [&self.salt[..], &self.stored_key, &self.server_key].map(Base64::encode_string);
         format!("{PREFIX}{}:{salt}${stored}:{server}", self.iterations)
     }
 }
