@@ -6,7 +6,6 @@ import sys
 import aiomqtt
 
 role, port, version, qos, topic, count = sys.argv[1:7]
-retain = "retain" in sys.argv[7:]
 port, qos, count = int(port), int(qos), int(count)
 protocol = {"3.1.1": aiomqtt.ProtocolVersion.V311, "5": aiomqtt.ProtocolVersion.V5}[version]
 
@@ -23,7 +22,7 @@ async def main():
                 if received == count:
                     return
         for number in range(count):
-            await client.publish(topic, str(number), qos=qos, retain=retain)
+            await client.publish(topic, str(number), qos=qos)
 
 
 asyncio.run(main())

@@ -6,7 +6,6 @@ import sys
 import gmqtt
 
 role, port, version, qos, topic, count = sys.argv[1:7]
-retain = "retain" in sys.argv[7:]
 port, qos, count = int(port), int(qos), int(count)
 protocol = {"3.1.1": gmqtt.constants.MQTTv311, "5": gmqtt.constants.MQTTv50}[version]
 
@@ -37,7 +36,7 @@ async def main():
         await done.wait()
     else:
         for number in range(count):
-            client.publish(topic, str(number), qos=qos, retain=retain)
+            client.publish(topic, str(number), qos=qos)
         # gmqtt stores what is not acknowledged in tasks of their own; these run first.
         await asyncio.sleep(0)
         while not await client._persistent_storage.is_empty:

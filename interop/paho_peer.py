@@ -1,4 +1,4 @@
-"""paho-mqtt as a peer: `paho_peer.py pub|sub PORT VERSION QOS TOPIC COUNT [retain]`.
+"""paho-mqtt as a peer: `paho_peer.py pub|sub PORT VERSION QOS TOPIC COUNT`.
 
 A subscriber prints `ready` when its subscription is granted, and then each payload on a line.
 A publisher publishes 0, 1, ... and ends when the broker has taken all of them.
@@ -9,7 +9,6 @@ import sys
 import paho.mqtt.client as mqtt
 
 role, port, version, qos, topic, count = sys.argv[1:7]
-retain = "retain" in sys.argv[7:]
 port, qos, count = int(port), int(qos), int(count)
 protocol = {"3.1": mqtt.MQTTv31, "3.1.1": mqtt.MQTTv311, "5": mqtt.MQTTv5}[version]
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=f"paho-{role}", protocol=protocol)
@@ -44,6 +43,6 @@ if role == "sub":
 else:
     client.loop_start()
     for number in range(count):
-        client.publish(topic, str(number), qos, retain).wait_for_publish(10)
+        client.publish(topic, str(number), qos).wait_for_publish(10)
     client.disconnect()
     client.loop_stop()

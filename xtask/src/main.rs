@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a chore tells what it does")]
 
+mod bench;
 mod conformance;
 mod crash;
 mod fuzz;
@@ -59,6 +60,11 @@ enum Command {
         #[arg(long)]
         write: bool,
     },
+    /// Measure something, and print it as a table
+    Bench {
+        /// What
+        what: bench::Bench,
+    },
     /// Run every fuzz target
     Fuzz {
         /// For how long, in all
@@ -99,6 +105,7 @@ fn main() -> anyhow::Result<()> {
         Command::Conformance { address, lenient, only, record, .. } => {
             conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())
         }
+        Command::Bench { what } => bench::run(&root(), what),
         Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Long { seeds, install } => long::run(&root(), seeds, install),

@@ -1,7 +1,8 @@
 //! Who may connect, and what they may publish and subscribe to: a password file and an ACL file.
 //!
 //! [`Users`] holds the entries of a password file, one line each, hashed with Argon2id. [`Acl`] holds the rules of an
-//! ACL file; the first that speaks of a request decides, and what no rule speaks of is denied.
+//! ACL file; the first that speaks of a request decides, and what no rule speaks of is denied. [`scram`] is for clients
+//! that prove their password without sending it.
 //!
 //! Not for: reading files, threads to hash on, or what follows from an answer (`mqtt-server`, `mqtt-broker`). This
 //! crate does no I/O: it is given text and salt.
@@ -30,6 +31,7 @@
 mod acl;
 mod password;
 mod pattern;
+pub mod scram;
 
 pub use acl::{Acl, AclError, Identity};
-pub use password::{EntryError, Users, UsersError, entry, without};
+pub use password::{EntryError, Users, UsersError, entry, scram_entry, without};

@@ -1,4 +1,5 @@
-//! The password file: `user name:hash`, one line each, the hash in the PHC string format.
+//! The password file: `user name:hash`, one line each, the hash in the PHC string format; beside it a user may have a
+//! line of its own for SCRAM.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,12 +8,15 @@ use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher as _, PasswordVerifier as _};
 
+use crate::scram::{self, Verifier, Verifiers};
+
 /// The users of a password file.
 ///
-/// A line is `name:$argon2id$v=19$m=…,t=…,p=…$salt$hash`; empty lines and those that begin with `#` say nothing.
+/// A line is `name:$argon2id$v=19$m=…,t=…,p=…$salt$hash`, or `name:SCRAM-SHA-256$…` as [`scram`] has it; empty lines and those that begin with `#` say nothing.
 #[derive(Clone, Default)]
 pub struct Users {
     hashes: BTreeMap<String, String>,
+    scram: BTreeMap<String, Verifier>,
     /// What the password of somebody unknown is compared with, so that it takes as long as for somebody known.
     decoy: Option<String>,
 }
@@ -66,7 +70,7 @@ impl Users {
     /// # Errors
     /// What is wrong with which line.
     pub fn parse(text: &str) -> Result<Self, UsersError> {
-        let mut hashes = BTreeMap::new();
+        let (mut hashes, mut scram) = (BTreeMap::new(), BTreeMap::new());
         for (index, entry) in text.lines().enumerate() {
             let line = index + 1;
             if entry.trim().is_empty() || entry.starts_with('#') {
@@ -76,6 +80,12 @@ impl Users {
             let hash = hash.trim_end();
             if name.is_empty() || hash.is_empty() {
                 return Err(UsersError::Form { line });
+            }
+            if let Some(verifier) = Verifier::parse(hash) {
+                if scram.insert(name.to_owned(), verifier).is_some() {
+                    return Err(UsersError::Twice { line, name: name.to_owned() });
+                }
+                continue;
             }
             let is_known = PasswordHash::new(hash).is_ok_and(|hash| {
                 hash.algorithm.as_str() == "argon2id" && hash.hash.is_some() && hash.salt.is_some()
@@ -88,7 +98,12 @@ impl Users {
             }
         }
         let decoy = hashes.values().next().cloned();
-        Ok(Self { hashes, decoy })
+        Ok(Self { hashes, scram, decoy })
+    }
+
+    /// Those that can prove their password without sending it; `secret` is what nobody can foresee.
+    pub fn verifiers(&self, secret: [u8; 32]) -> Verifiers {
+        Verifiers::new(self.scram.clone(), secret)
     }
 
     /// Whether the password is the user's. Takes tens of milliseconds and of megabytes, so it has no place on a
@@ -126,19 +141,30 @@ impl fmt::Debug for Users {
 /// # Errors
 /// When the name cannot stand in the file, or the password cannot be hashed.
 pub fn entry(name: &str, password: &[u8], salt: &[u8]) -> Result<String, EntryError> {
-    if name.is_empty() || name.starts_with('#') || name.contains([':', '\n', '\r']) {
-        return Err(EntryError::Name);
-    }
-    if password.is_empty() {
-        return Err(EntryError::Empty);
-    }
+    check(name, password)?;
     let hash = Argon2::default().hash_password_with_salt(password, salt);
     let hash: argon2::password_hash::phc::PasswordHash =
         hash.map_err(|error| EntryError::Hash(error.to_string()))?;
     Ok(format!("{name}:{hash}\n"))
 }
 
-/// The text of a password file without the entry of a user; `None` if there is none.
+/// The same for a user that is to prove the password without sending it.
+///
+/// # Errors
+/// As [`entry`].
+pub fn scram_entry(name: &str, password: &[u8], salt: &[u8]) -> Result<String, EntryError> {
+    check(name, password)?;
+    Ok(format!("{name}:{}\n", Verifier::new(password, salt, scram::ITERATIONS).to_text()))
+}
+
+fn check(name: &str, password: &[u8]) -> Result<(), EntryError> {
+    if name.is_empty() || name.starts_with('#') || name.contains([':', '\n', '\r']) {
+        return Err(EntryError::Name);
+    }
+    if password.is_empty() { Err(EntryError::Empty) } else { Ok(()) }
+}
+
+/// The text of a password file without the entries of a user; `None` if there is none.
 pub fn without(text: &str, name: &str) -> Option<String> {
     let is_theirs = |line: &&str| line.split_once(':').is_some_and(|(entry, _)| entry == name);
     text.lines().any(|line| is_theirs(&line)).then(|| {
@@ -176,6 +202,21 @@ mod tests {
             assert!(!users.verify(name, password.as_bytes()), "{name} {password}");
         }
         assert!(!format!("{users:?}").contains("argon2"), "hashes are not shown");
+    }
+
+    #[test]
+    fn a_user_may_have_an_entry_of_each_kind_and_both_are_taken_out() {
+        let salt = b"0123456789abcdef";
+        let scram = scram_entry("ann", b"secret", salt).unwrap();
+        let text = entry("ann", b"secret", salt).unwrap() + &scram;
+        let users = Users::parse(&text).unwrap();
+        assert!(users.verify("ann", b"secret") && !users.verifiers([0; 32]).is_empty());
+        assert_eq!(without(&text, "ann").as_deref(), Some(""));
+        let alone = Users::parse(&scram).unwrap();
+        assert!(!alone.verify("ann", b"secret"), "a password that is sent needs a hash of its own");
+        let twice = Users::parse(&format!("{scram}{scram}")).unwrap_err();
+        assert_eq!(twice, UsersError::Twice { line: 2, name: "ann".to_owned() });
+        assert_eq!(scram_entry("a:b", b"x", salt), Err(EntryError::Name));
     }
 
     #[test]

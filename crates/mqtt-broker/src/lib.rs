@@ -91,6 +91,8 @@ pub struct Shared {
     pub retained: RetainedMessages,
     /// The rules of access, which may be replaced at any time; without any, everybody may do everything.
     pub acl: ArcSwapOption<access::Acl>,
+    /// Users that may prove their password instead of sending it, which may be replaced at any time.
+    pub scram: ArcSwapOption<access::scram::Verifiers>,
     /// The limits.
     pub limits: Limits,
     /// How it is set up.
@@ -119,6 +121,7 @@ impl Shared {
             routes: RouteTable::new(),
             retained: RetainedMessages::new(limits.max_retained, limits.max_retained_bytes),
             acl: ArcSwapOption::empty(),
+            scram: ArcSwapOption::empty(),
             limits,
             settings,
             memory: Memory::new(shards, limits.max_memory),

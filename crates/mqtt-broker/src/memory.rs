@@ -30,7 +30,7 @@ impl Memory {
     }
 
     /// Whether nothing more is to be taken in.
-    pub(crate) fn is_full(&self) -> bool {
+    pub fn is_full(&self) -> bool {
         self.used() >= self.max
     }
 

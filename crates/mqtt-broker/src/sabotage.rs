@@ -21,17 +21,23 @@ pub enum Fault {
     ShareWithoutRedelivery,
     /// A message is forgotten when it is sent, not when it is acknowledged.
     ForgottenWhenSent,
+    /// Whether a client may publish to a topic is not asked.
+    SkippedPublishRight,
+    /// Whether a client may subscribe to a filter is not asked.
+    SkippedSubscribeRight,
 }
 
 impl Fault {
     /// All that can be switched on.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::NoQoS2Receipt,
         Self::LostDup,
         Self::RouteAfterSubAck,
         Self::RetainedWithoutVersion,
         Self::ShareWithoutRedelivery,
         Self::ForgottenWhenSent,
+        Self::SkippedPublishRight,
+        Self::SkippedSubscribeRight,
     ];
 }
 

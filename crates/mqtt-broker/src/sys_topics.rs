@@ -21,6 +21,12 @@ pub struct SystemInfo {
     pub retained: u64,
     /// Bytes of retained messages.
     pub retained_bytes: u64,
+    /// Bytes of all messages and of all output that waits.
+    pub memory_bytes: u64,
+    /// Connections that ended before an acceptable CONNECT.
+    pub failed_handshakes: u64,
+    /// Every alarm by its name, and whether it is on.
+    pub alarms: Vec<(&'static str, bool)>,
 }
 
 /// Makes the messages of `$SYS`, and remembers the highest values.
@@ -61,6 +67,9 @@ impl SysTopics {
             ("stats/subscriptions/max", self.max_subscriptions),
             ("stats/subscriptions/shared/count", stats.shared_subscriptions),
             ("stats/retained/count", info.retained),
+            ("stats/memory/bytes", info.memory_bytes),
+            ("metrics/client/refused", stats.refused),
+            ("metrics/client/failed_handshakes", info.failed_handshakes),
             ("metrics/bytes/received", stats.bytes_received),
             ("metrics/bytes/sent", stats.bytes_sent),
             ("metrics/packets/received", stats.packets_received),
@@ -86,6 +95,10 @@ impl SysTopics {
             (figures.chain(dropped).chain(ended))
                 .map(|(name, value)| (format!("{node}/{name}"), value.to_string())),
         );
+        let state = |is_on| if is_on { "on" } else { "off" };
+        let alarms = info.alarms.iter();
+        topics
+            .extend(alarms.map(|(name, is_on)| (format!("{node}/alarms/{name}"), state(*is_on).to_owned())));
         topics
     }
 
@@ -136,6 +149,9 @@ mod tests {
             datetime: "2026-11-24T20:00:00Z".to_owned(),
             retained: 4,
             retained_bytes: 40,
+            memory_bytes: 100,
+            failed_handshakes: 6,
+            alarms: vec![("memory", true), ("descriptors", false)],
         };
         let mut stats = Stats { connections: 2, sessions: 3, ..Stats::default() };
         stats.ended[crate::EndKind::KeepAlive as usize] = 5;
@@ -153,6 +169,9 @@ mod tests {
         assert_eq!(value("$SYS/brokers/n/uptime"), "7000");
         assert_eq!(value("$SYS/brokers/n/stats/connections/max"), "2");
         assert_eq!(value("$SYS/brokers/n/metrics/client/disconnected/keepalive_timeout"), "5");
+        assert_eq!(value("$SYS/brokers/n/alarms/memory"), "on");
+        assert_eq!(value("$SYS/brokers/n/alarms/descriptors"), "off");
+        assert_eq!(value("$SYS/brokers/n/metrics/client/failed_handshakes"), "6");
         assert!(messages.iter().all(|message| message.retain));
     }
 }

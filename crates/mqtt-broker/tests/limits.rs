@@ -66,6 +66,21 @@ fn message(topic: &str, qos: QoS, payload: impl Into<bytes::Bytes>) -> Publish {
     Publish { packet_id: (qos != QoS::AtMostOnce).then_some(PacketId::ONE), ..publish }
 }
 
+#[test]
+fn ten_thousand_filters_in_one_subscribe_end_that_connection_alone() {
+    let mut broker = Broker::new(Limits::default());
+    let (greedy, other) = (broker.open("greedy"), broker.open("other"));
+    broker.give(greedy, subscribe(&vec!["a"; 10_000]));
+    let sent = broker.sent(greedy);
+    assert!(
+        matches!(&sent[..], [Packet::Disconnect(last)] if last.reason_code == ReasonCode::QuotaExceeded),
+        "{sent:?}"
+    );
+    assert_eq!(broker.shard.stats().ended[EndKind::Quota as usize], 1);
+    broker.give(other, Packet::PingReq);
+    assert_eq!(broker.sent(other), [Packet::PingResp]);
+}
+
 fn subscribe(filters: &[&str]) -> Subscribe {
     let filters = filters
         .iter()

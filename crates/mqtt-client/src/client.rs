@@ -148,6 +148,15 @@ impl Client {
         self.request(|answer| Request::Unsubscribe(filters, answer)).await
     }
 
+    /// Proves the password again on the open connection (MQTT 5.0 §4.12.1), as a broker may want from time to time.
+    /// Needs [`Options::scram`].
+    ///
+    /// # Errors
+    /// Why it could not be asked for, or that the connection ended, as it does when the broker does not agree.
+    pub async fn reauthenticate(&self) -> Result<(), Error> {
+        self.request(Request::Reauthenticate).await
+    }
+
     /// Says goodbye, so that the broker does not publish the will.
     pub async fn disconnect(self) {
         let (done, is_done) = oneshot::channel();

@@ -3,11 +3,12 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use access::scram::{ClientExchange, ScramError};
 use bytes::BytesMut;
 use clock::Instant;
 use mqtt_proto::client::{ClientConnection, ConnectionError, Event, SendError};
 use mqtt_wire::{
-    ConnAck, PacketId, Properties, Publish, QoS, ReasonCode, SubscribeFilter, TopicFilter, Version,
+    Auth, ConnAck, PacketId, Properties, Publish, QoS, ReasonCode, SubscribeFilter, TopicFilter, Version,
 };
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 use tokio::sync::{mpsc, oneshot, watch};
@@ -28,6 +29,7 @@ pub(crate) enum Request {
     Publish(Box<Publish>, Answer<ReasonCode>),
     Subscribe(Vec<SubscribeFilter>, Box<Properties>, Answer<Vec<ReasonCode>>),
     Unsubscribe(Vec<TopicFilter>, Answer<Vec<ReasonCode>>),
+    Reauthenticate(Answer<()>),
     Disconnect(oneshot::Sender<()>),
 }
 
@@ -57,6 +59,12 @@ pub(crate) struct Driver {
     held: VecDeque<Request>,
     /// A message for which there is no room in the broker's Receive Maximum.
     waiting: Option<(Box<Publish>, Answer<ReasonCode>)>,
+    /// A proof of the password that is under way.
+    proof: Option<ClientExchange>,
+    /// What the broker says to it.
+    challenge: Option<Box<Auth>>,
+    /// Who waits for the end of an authentication that was asked for.
+    reauthentication: Option<Answer<()>>,
     /// All handles are gone: nothing is asked for any more, but messages may still be wanted.
     is_orphaned: bool,
 }
@@ -69,7 +77,7 @@ impl Driver {
         options: Options,
         ends: Ends,
     ) -> Result<(Self, Arc<ConnAck>), ConnectError> {
-        let connect = options.connect()?;
+        let (connect, proof) = options.connect()?;
         let origin = std::time::Instant::now();
         let connection =
             ClientConnection::new(Instant::ORIGIN, &connect, options.max_packet_size, options.timeout)?;
@@ -90,6 +98,9 @@ impl Driver {
             subscriptions: Subscriptions::default(),
             held: VecDeque::new(),
             waiting: None,
+            proof,
+            challenge: None,
+            reauthentication: None,
             is_orphaned: false,
         };
         let connack = driver.await_connack().await?;
@@ -104,7 +115,14 @@ impl Driver {
                 () = sleep(self.origin, self.connection.poll_timeout()) => self.handle_timeout()?,
             }
             while let Some(event) = self.connection.poll_event() {
-                if let Event::Connected(connack) = event {
+                if let Event::Auth(auth) = event {
+                    self.handle_auth(&auth)?;
+                } else if let Event::Connected(connack) = event {
+                    if let Some(proof) = self.proof.take() {
+                        // [MQTT-4.12.0-5], and the broker has to be the one that knows the password.
+                        proof
+                            .finish(connack.properties.authentication_data.as_deref().unwrap_or_default())?;
+                    }
                     if let Some(assigned) = &connack.properties.assigned_client_identifier {
                         self.options.client_id = assigned.as_str().to_owned();
                     }
@@ -194,7 +212,9 @@ impl Driver {
     /// Goes on with the session over a new connection.
     async fn resume(&mut self, stream: Box<dyn Stream>) -> Result<(), Error> {
         let lost = |error: &dyn std::fmt::Display| Error::Lost(error.to_string());
-        let connect = self.options.connect().map_err(|error| lost(&error))?;
+        let (connect, proof) = self.options.connect().map_err(|error| lost(&error))?;
+        self.proof = proof;
+        self.reauthentication = None;
         let (now, options) = (self.now(), &self.options);
         (self.connection.reconnect(now, &connect, options.max_packet_size, options.timeout))
             .map_err(|error| lost(&error))?;
@@ -210,6 +230,9 @@ impl Driver {
     /// One turn; `false` after the client's goodbye.
     async fn step(&mut self) -> Result<bool, Error> {
         self.take_events();
+        if let Some(auth) = self.challenge.take() {
+            self.handle_auth(&auth)?;
+        }
         self.send_waiting();
         while self.waiting.is_none()
             && let Some(request) = self.held.pop_front()
@@ -275,6 +298,7 @@ impl Driver {
                 self.ask(Asked::Subscribe(filters, properties), Some(answer));
             }
             Request::Unsubscribe(filters, answer) => self.ask(Asked::Unsubscribe(filters), Some(answer)),
+            Request::Reauthenticate(answer) => self.reauthenticate(answer),
             Request::Disconnect(done) => {
                 self.say_goodbye().await?;
                 // Whoever asked may have stopped waiting.
@@ -298,6 +322,38 @@ impl Driver {
             (Err(error), Some(answer)) => _ = answer.send(Err(error.into())),
             (Err(error), None) => tracing::warn!(%error, "a subscription cannot be made again"),
         }
+    }
+
+    /// Begins to authenticate again (MQTT 5.0 §4.12.1). A second request takes the place of the first.
+    fn reauthenticate(&mut self, answer: Answer<()>) {
+        let now = self.now();
+        let begun = (self.options.begin_proof()).map_err(|error| Error::Lost(error.to_string())).and_then(
+            |(proof, first)| {
+                self.connection.authenticate(now, ReasonCode::ReAuthenticate, first.into())?;
+                Ok(proof)
+            },
+        );
+        match begun {
+            Ok(proof) => (self.proof, self.reauthentication) = (Some(proof), Some(answer)),
+            Err(error) => _ = answer.send(Err(error)),
+        }
+    }
+
+    /// Goes on with an authentication, as the broker says.
+    fn handle_auth(&mut self, auth: &Auth) -> Result<(), Error> {
+        let data = auth.properties.authentication_data.as_deref().unwrap_or_default();
+        let proof = self.proof.as_mut().ok_or(ScramError::Malformed)?;
+        if auth.reason_code == ReasonCode::ContinueAuthentication {
+            let answer = proof.prove(data)?;
+            let now = self.now();
+            self.connection.authenticate(now, ReasonCode::ContinueAuthentication, answer.into())?;
+        } else if let Some(proof) = self.proof.take() {
+            proof.finish(data)?;
+            if let Some(answer) = self.reauthentication.take() {
+                let _ = answer.send(Ok(()));
+            }
+        }
+        Ok(())
     }
 
     async fn say_goodbye(&mut self) -> Result<(), Error> {
@@ -332,6 +388,7 @@ impl Driver {
         while let Some(event) = self.connection.poll_event() {
             match event {
                 Event::Connected(_) => {}
+                Event::Auth(auth) => self.challenge = Some(auth),
                 Event::Message(publish) => self.backlog.push_back(*publish),
                 Event::Published(id, reason) => {
                     if let Some(answer) = self.published.remove(&id) {
@@ -374,7 +431,7 @@ impl Driver {
 fn may_pass(error: &Error) -> bool {
     use ReasonCode as R;
     match error {
-        Error::Closed => false,
+        Error::Closed | Error::Authentication(_) => false,
         Error::Connection(ConnectionError::Disconnected(code) | ConnectionError::Refused(code)) => !matches!(
             code,
             R::SessionTakenOver

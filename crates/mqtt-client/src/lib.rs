@@ -5,7 +5,10 @@
 //! the connection back instead of piling up. With [`Options::reconnect`] a lost connection is made again: the session
 //! goes on, unacknowledged messages are sent again, and subscriptions that the broker has forgotten are made anew.
 //!
-//! Not for: keeping anything over a restart of the program, and extended authentication.
+//! With [`Options::scram`] the password is proved (MQTT 5.0 §4.12) and not sent. Topics that come again and again are sent
+//! as numbers where both sides allow it; nobody has to ask for that.
+//!
+//! Not for: keeping anything over a restart of the program.
 //!
 //! ```no_run
 //! use mqtt_client::{Broker, Client, Options, Reconnect};

@@ -1,6 +1,7 @@
 use std::io;
 use std::time::Duration;
 
+use access::scram::{self, ClientExchange, ScramError};
 use mqtt_io::tls::TlsError;
 use mqtt_proto::client::{ConnectionError, SendError};
 use mqtt_wire::{Connect, EncodeError, Properties, Text, TextError, Version, Will};
@@ -22,14 +23,18 @@ pub struct Options {
     pub username: Option<String>,
     /// Password.
     pub password: Option<Vec<u8>>,
+    /// Whether the password is proved by SCRAM-SHA-256 instead of sent (MQTT 5.0 §4.12); the broker has to prove that
+    /// it knows it, too.
+    pub scram: bool,
+    /// Topics that each side may give a number in the place of their name on a connection (MQTT 5.0); 0: none.
+    pub topic_alias_maximum: u16,
     /// What the broker publishes when the connection is lost.
     pub will: Option<Will>,
     /// The largest packet that is accepted, in bytes.
     pub max_packet_size: u32,
     /// How long the broker may take for an answer, and the way there.
     pub timeout: Duration,
-    /// More properties of CONNECT (MQTT 5.0). Those that have a field of their own here are taken from there, and
-    /// the Topic Alias Maximum is 0.
+    /// More properties of CONNECT (MQTT 5.0). Those that have a field of their own here are taken from there.
     pub properties: Properties,
     /// Whether and how a lost connection is made again; `None`: it is not. Needs [`Client::open`](crate::Client::open),
     /// which knows the way.
@@ -71,6 +76,9 @@ pub enum ConnectError {
     /// The options hold something that no CONNECT can.
     #[error("the client identifier or user name cannot be sent: {0}")]
     Text(#[from] TextError),
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// CONNECT cannot be written.
     #[error(transparent)]
     Encode(#[from] EncodeError),
@@ -91,6 +99,9 @@ pub enum Error {
     /// The network connection was lost.
     #[error("the connection was lost: {0}")]
     Lost(String),
+    /// The broker does not know the password, so it is another than it seems; or it made no sense.
+    #[error("the broker cannot be trusted: {0}")]
+    Authentication(#[from] ScramError),
     /// The client itself has disconnected.
     #[error("the client is disconnected")]
     Closed,
@@ -107,6 +118,8 @@ impl Options {
             keep_alive: 30,
             username: None,
             password: None,
+            scram: false,
+            topic_alias_maximum: 32,
             will: None,
             max_packet_size: 16 * 1024 * 1024,
             timeout: Duration::from_secs(10),
@@ -115,26 +128,46 @@ impl Options {
         }
     }
 
-    pub(crate) fn connect(&self) -> Result<Connect, TextError> {
-        let properties = match self.version {
+    /// CONNECT, and what is to follow where the password is proved.
+    pub(crate) fn connect(&self) -> Result<(Connect, Option<ClientExchange>), ConnectError> {
+        let mut properties = match self.version {
             Version::V5 => Properties {
                 session_expiry_interval: self.session_expiry_interval,
                 maximum_packet_size: Some(self.max_packet_size),
-                topic_alias_maximum: None,
+                topic_alias_maximum: (self.topic_alias_maximum > 0).then_some(self.topic_alias_maximum),
                 ..self.properties.clone()
             },
             _ => Properties::default(),
         };
-        let username = self.username.as_deref().map(Text::new).transpose()?;
-        Ok(Connect {
+        let mut username = self.username.as_deref().map(Text::new).transpose()?;
+        let mut password = self.password.clone();
+        let proof = if self.scram && self.version == Version::V5 {
+            let (exchange, first) = self.begin_proof()?;
+            properties.authentication_method = Some(Text::new(scram::METHOD)?);
+            properties.authentication_data = Some(first.into());
+            (username, password) = (None, None);
+            Some(exchange)
+        } else {
+            None
+        };
+        let connect = Connect {
             clean_start: self.clean_start,
             keep_alive: self.keep_alive,
             username,
-            password: self.password.clone().map(Into::into),
+            password: password.map(Into::into),
             will: self.will.clone().map(Box::new),
             properties,
             ..Connect::new(self.version, Text::new(&self.client_id)?)
-        })
+        };
+        Ok((connect, proof))
+    }
+
+    /// The client's side of an authentication, and its first message.
+    pub(crate) fn begin_proof(&self) -> Result<(ClientExchange, Vec<u8>), ConnectError> {
+        let mut random = [0; 18];
+        getrandom::fill(&mut random).map_err(ConnectError::Random)?;
+        let username = self.username.as_deref().unwrap_or_default();
+        Ok(ClientExchange::begin(username, self.password.as_deref().unwrap_or_default(), random))
     }
 }
 

@@ -96,12 +96,15 @@ fn a_publish_that_nobody_will_acknowledge_ends_with_the_connection() {
 #[test]
 fn a_topic_alias_that_was_not_allowed_ends_the_connection() {
     run(async {
-        let (client, mut broker) = connect(Options::new("c"), false).await;
-        let (_client, mut messages) = client.unwrap();
-        let mut aliased = message(0);
-        aliased.properties.topic_alias = Some(1);
-        broker.send([aliased.into()]).await;
-        assert_eq!(messages.next().await, Err(Error::Connection(ConnectionError::Protocol)));
+        for allowed in [0, 4] {
+            let options = Options { topic_alias_maximum: allowed, ..Options::new("c") };
+            let (client, mut broker) = connect(options, false).await;
+            let (_client, mut messages) = client.unwrap();
+            let mut aliased = message(0);
+            aliased.properties.topic_alias = Some(allowed + 1);
+            broker.send([aliased.into()]).await;
+            assert_eq!(messages.next().await, Err(Error::Connection(ConnectionError::Protocol)));
+        }
     });
 }
 

@@ -4,15 +4,16 @@ use std::collections::VecDeque;
 use std::num::NonZeroU16;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use clock::Instant;
 use mqtt_wire::{
     Ack, Auth, ConnAck, Connect, DecodeError, Decoder, Disconnect, EncodeError, Packet, PacketId, Properties,
-    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, TopicFilter, UnsubAck, Unsubscribe,
-    Version,
+    Publish, QoS, ReasonCode, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter, TopicName, UnsubAck,
+    Unsubscribe, Version,
 };
 
 use crate::session::{Inbound, Outbound, Receipt, Resend};
+use crate::topic_alias::{Alias, IncomingAliases, OutgoingAliases};
 
 /// Messages of QoS 2 that may wait for their PUBREL.
 const MAX_UNRELEASED: usize = 65_535;
@@ -35,6 +36,9 @@ pub enum Event {
     Subscribed(PacketId, Vec<ReasonCode>),
     /// UNSUBACK.
     Unsubscribed(PacketId, Vec<ReasonCode>),
+    /// The server's part of enhanced authentication: it goes on (0x18), or has succeeded again (0x00). CONNACK has its
+    /// last part when a connection begins.
+    Auth(Box<Auth>),
 }
 
 /// Why a connection is over.
@@ -90,6 +94,11 @@ pub struct ClientConnection {
     waits_since: Option<Instant>,
     answer_timeout: Duration,
     server: ServerLimits,
+    authentication_method: Option<Text>,
+    incoming: IncomingAliases,
+    outgoing: OutgoingAliases,
+    /// Most aliases that this side allows and uses.
+    most_aliases: u16,
     output: BytesMut,
     events: VecDeque<Event>,
 }
@@ -103,7 +112,7 @@ struct ServerLimits {
 }
 
 impl ClientConnection {
-    /// Begins with `connect`. `answer_timeout` is how long the server may take for CONNACK and PINGRESP.
+    /// Begins with `connect`, whose Topic Alias Maximum also bounds the aliases that this side uses. `answer_timeout` is how long the server may take for CONNACK and PINGRESP.
     ///
     /// # Errors
     /// When `connect` cannot be written.
@@ -115,6 +124,7 @@ impl ClientConnection {
     ) -> Result<Self, EncodeError> {
         let mut output = BytesMut::new();
         Packet::from(connect.clone()).encode(connect.version, &mut output)?;
+        let most_aliases = connect.properties.topic_alias_maximum.unwrap_or(0);
         Ok(Self {
             version: connect.version,
             clean_start: connect.clean_start,
@@ -133,6 +143,10 @@ impl ClientConnection {
                 maximum_qos: QoS::ExactlyOnce,
                 retain_available: true,
             },
+            authentication_method: connect.properties.authentication_method.clone(),
+            incoming: IncomingAliases::new(most_aliases),
+            outgoing: OutgoingAliases::default(),
+            most_aliases,
             output,
             events: VecDeque::new(),
         })
@@ -194,12 +208,12 @@ impl ClientConnection {
             return Err(SendError::NotSupported("retained messages"));
         }
         if publish.qos == QoS::AtMostOnce {
-            self.send(now, &publish.into())?;
+            self.send_publish(now, publish)?;
             return Ok(None);
         }
         let id = self.outbound.send(publish.clone(), publish.qos).ok_or(SendError::Full)?;
         publish.packet_id = Some(id);
-        if let Err(error) = self.send(now, &publish.clone().into()) {
+        if let Err(error) = self.send_publish(now, publish) {
             // It was not sent, so nothing will answer it.
             let _ = self.outbound.handle_puback(id);
             let _ = self.outbound.handle_pubrec(id, ReasonCode::PacketTooLarge);
@@ -241,6 +255,28 @@ impl ClientConnection {
         self.send(now, &Unsubscribe { packet_id, properties: Default::default(), filters }.into())?;
         self.requests.push(packet_id);
         Ok(packet_id)
+    }
+
+    /// Sends this side's part of enhanced authentication (§4.12): with Re-authenticate to begin anew on a connection
+    /// that is open, with Continue authentication to answer.
+    ///
+    /// # Errors
+    /// Why it cannot be sent; without an Authentication Method in CONNECT it cannot.
+    pub fn authenticate(
+        &mut self,
+        now: Instant,
+        reason_code: ReasonCode,
+        data: Bytes,
+    ) -> Result<(), SendError> {
+        let Some(method) = self.authentication_method.clone() else {
+            return Err(SendError::NotSupported("AUTH without an authentication method"));
+        };
+        let properties = Properties {
+            authentication_method: Some(method),
+            authentication_data: Some(data),
+            ..Properties::default()
+        };
+        self.send(now, &Auth { reason_code, properties }.into())
     }
 
     /// Says goodbye. Nothing more is to be sent.
@@ -292,6 +328,9 @@ impl ClientConnection {
     fn handle_packet(&mut self, now: Instant, packet: Packet) -> Result<(), ConnectionError> {
         if !self.is_connected {
             return match packet {
+                Packet::Auth(auth) if auth.reason_code == ReasonCode::ContinueAuthentication => {
+                    self.handle_auth(auth)
+                }
                 Packet::ConnAck(connack) => self.handle_connack(now, connack),
                 Packet::Disconnect(disconnect) => Err(ConnectionError::Disconnected(disconnect.reason_code)),
                 _ => Err(ConnectionError::Protocol),
@@ -335,13 +374,24 @@ impl ClientConnection {
             Packet::Disconnect(disconnect) => {
                 return Err(ConnectionError::Disconnected(disconnect.reason_code));
             }
+            Packet::Auth(auth) => self.handle_auth(auth)?,
             Packet::Connect(_)
             | Packet::ConnAck(_)
             | Packet::Subscribe(_)
             | Packet::Unsubscribe(_)
-            | Packet::PingReq
-            | Packet::Auth(Auth { .. }) => return Err(ConnectionError::Protocol),
+            | Packet::PingReq => return Err(ConnectionError::Protocol),
         }
+        Ok(())
+    }
+
+    /// [MQTT-4.12.0-5]: the method is that of CONNECT. A client does not re-authenticate because a server asks.
+    fn handle_auth(&mut self, auth: Auth) -> Result<(), ConnectionError> {
+        let is_ours = self.authentication_method.is_some()
+            && auth.properties.authentication_method == self.authentication_method;
+        if !is_ours || auth.reason_code == ReasonCode::ReAuthenticate {
+            return Err(ConnectionError::Protocol);
+        }
+        self.events.push_back(Event::Auth(Box::new(auth)));
         Ok(())
     }
 
@@ -354,7 +404,13 @@ impl ClientConnection {
             return Err(ConnectionError::Protocol);
         }
         let properties = &connack.properties;
+        // [MQTT-4.12.0-5], [MQTT-4.12.0-6]
+        if properties.authentication_method != self.authentication_method {
+            return Err(ConnectionError::Protocol);
+        }
         self.is_connected = true;
+        let aliases = properties.topic_alias_maximum.unwrap_or(0).min(self.most_aliases);
+        self.outgoing = OutgoingAliases::new(aliases);
         self.waits_since = None;
         if let Some(keep_alive) = properties.server_keep_alive {
             self.keep_alive = Duration::from_secs(keep_alive.into());
@@ -399,10 +455,11 @@ impl ClientConnection {
         }
     }
 
-    fn handle_publish(&mut self, now: Instant, publish: Box<Publish>) -> Result<(), ConnectionError> {
-        // Our Topic Alias Maximum is 0 (MQTT 5.0 §3.3.2.3.4).
-        if publish.properties.topic_alias.is_some() {
-            return Err(ConnectionError::Protocol);
+    fn handle_publish(&mut self, now: Instant, mut publish: Box<Publish>) -> Result<(), ConnectionError> {
+        // MQTT 5.0 §3.3.2.3.4
+        if let Some(alias) = publish.properties.topic_alias.take() {
+            let topic = self.incoming.resolve(alias, &publish.topic);
+            publish.topic = topic.ok_or(ConnectionError::Protocol)?;
         }
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.acknowledge(now, &Packet::PubAck(Ack::new(id))),
@@ -432,6 +489,26 @@ impl ClientConnection {
         let id = self.next_request;
         self.next_request = id.0.checked_add(1).map_or(FIRST_REQUEST_ID, PacketId);
         id
+    }
+
+    /// Sends a message, with a Topic Alias where the server has room for one. What is kept to be sent again keeps
+    /// its name: aliases end with their connection.
+    fn send_publish(&mut self, now: Instant, mut publish: Publish) -> Result<(), SendError> {
+        publish.properties.topic_alias = None;
+        match self.outgoing.assign(&publish.topic) {
+            Alias::None => {}
+            Alias::New(alias) => publish.properties.topic_alias = Some(alias),
+            Alias::Known(alias) => {
+                publish.properties.topic_alias = Some(alias);
+                publish.topic = TopicName::default();
+            }
+        }
+        let sent = self.send(now, &publish.into());
+        if sent.is_err() {
+            // The server has not heard of a new alias: begin anew with all of them.
+            self.outgoing = OutgoingAliases::new(self.outgoing.maximum());
+        }
+        sent
     }
 
     /// Sends a packet of a few bytes, which always can be.

@@ -33,9 +33,12 @@ pub enum ProtocolError {
     /// A reason code in DISCONNECT that only servers send (§3.14.2.1).
     #[error("DISCONNECT with {0:?}, which only servers send")]
     DisconnectCode(ReasonCode),
-    /// Extended authentication, which this server does not have.
-    #[error("an authentication method, though the server has none")]
+    /// A method of enhanced authentication that this server does not have (§4.12).
+    #[error("an authentication method that the server does not have")]
     AuthenticationMethod,
+    /// Enhanced authentication failed (§4.12).
+    #[error("the client did not prove who it is")]
+    Authentication,
     /// The server has as many sessions as it may.
     #[error("the server has as many sessions as it may")]
     TooManySessions,
@@ -72,6 +75,7 @@ impl From<&ProtocolError> for ReasonCode {
             ProtocolError::TopicAlias => Self::TopicAliasInvalid,
             ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
             ProtocolError::AuthenticationMethod => Self::BadAuthenticationMethod,
+            ProtocolError::Authentication => Self::NotAuthorized,
             ProtocolError::TooManySessions | ProtocolError::TooManyFilters => Self::QuotaExceeded,
             ProtocolError::Memory => Self::ServerBusy,
             ProtocolError::TopicLevels => Self::TopicNameInvalid,

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use clock::Instant;
 use mqtt_wire::{
-    Ack, Connect, Disconnect, Packet, Publish, ReasonCode, Subscribe, TopicName, Unsubscribe, Version,
+    Ack, Auth, Connect, Disconnect, Packet, Publish, ReasonCode, Subscribe, Text, TopicName, Unsubscribe,
+    Version,
 };
 
 pub use crate::error::ProtocolError;
@@ -23,6 +24,8 @@ pub enum Request {
     Unsubscribe(Unsubscribe),
     PingReq,
     Disconnect(Disconnect),
+    /// To authenticate again (§4.12.1), with the method of CONNECT.
+    Auth(Auth),
 }
 
 /// What a server grants a connection, beside what its client asks for.
@@ -44,6 +47,8 @@ pub struct ServerConnection {
     last_received: Instant,
     incoming: IncomingAliases,
     outgoing: OutgoingAliases,
+    /// The method with which the client has authenticated.
+    authentication_method: Option<Text>,
     /// The largest packet that the client accepts (§3.1.2.11.4).
     pub maximum_packet_size: u32,
     /// Whether Reason Strings and User Properties may go with every packet, or with PUBLISH, CONNACK and
@@ -69,6 +74,7 @@ impl ServerConnection {
             outgoing: OutgoingAliases::new(
                 asked.topic_alias_maximum.unwrap_or(0).min(terms.outgoing_aliases),
             ),
+            authentication_method: asked.authentication_method.clone(),
             maximum_packet_size: asked.maximum_packet_size.unwrap_or(u32::MAX),
             request_problem_information: asked.request_problem_information.unwrap_or(true),
         }
@@ -112,6 +118,13 @@ impl ServerConnection {
                     return Err(ProtocolError::DisconnectCode(disconnect.reason_code));
                 }
                 Request::Disconnect(disconnect)
+            }
+            // [MQTT-4.12.0-5], [MQTT-4.12.0-7]
+            Packet::Auth(auth)
+                if self.authentication_method.is_some()
+                    && auth.properties.authentication_method == self.authentication_method =>
+            {
+                Request::Auth(auth)
             }
             Packet::Connect(_)
             | Packet::ConnAck(_)

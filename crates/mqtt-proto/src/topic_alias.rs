@@ -63,6 +63,11 @@ impl OutgoingAliases {
         Self { topics: vec![None; usize::from(maximum)] }
     }
 
+    /// How many there are.
+    pub fn maximum(&self) -> u16 {
+        u16::try_from(self.topics.len()).unwrap_or(u16::MAX)
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()

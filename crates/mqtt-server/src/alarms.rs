@@ -15,6 +15,22 @@ pub enum Alarm {
     ConnectionLimit,
     /// The system gives no more descriptors; listeners wait for some to be freed.
     Descriptors,
+    /// Messages and output that waits take as much memory as they may.
+    Memory,
+}
+
+impl Alarm {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::ConnectionLimit, Self::Descriptors, Self::Memory];
+
+    /// Its name in metrics and `$SYS`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ConnectionLimit => "connection_limit",
+            Self::Descriptors => "descriptors",
+            Self::Memory => "memory",
+        }
+    }
 }
 
 /// The alarms that are on.
@@ -26,6 +42,9 @@ impl fmt::Display for Alarm {
         f.write_str(match self {
             Self::ConnectionLimit => {
                 "there are as many connections as there may be; new clients wait until others leave"
+            }
+            Self::Memory => {
+                "messages take as much memory as they may; none is taken in until some of it is free"
             }
             Self::Descriptors => {
                 "the system's limit of open files is reached; new clients wait until some are closed"

@@ -39,6 +39,7 @@ pub(crate) enum Control {
         server: Option<Text>,
         is_permanent: bool,
     },
+    Undrain,
 }
 
 /// What a shard's thread is made of.
@@ -52,6 +53,8 @@ pub(crate) struct ShardThread {
     /// Leads to `control`, for answers.
     pub(crate) answers: mpsc::Sender<Control>,
     pub(crate) passwords: Arc<Passwords>,
+    /// How long a client may take to prove who it is.
+    pub(crate) idle_timeout: Duration,
     pub(crate) inbox: mpsc::Receiver<Vec<PeerMessage>>,
     pub(crate) peers: Vec<mpsc::Sender<Vec<PeerMessage>>>,
     pub(crate) stop: watch::Receiver<bool>,
@@ -68,6 +71,7 @@ struct Driver {
     arrivals: RefCell<BTreeMap<LookupId, Arrival>>,
     answers: mpsc::Sender<Control>,
     passwords: Arc<Passwords>,
+    idle_timeout: Duration,
     /// When the timer task is going to wake up.
     wakes_at: Cell<Option<Instant>>,
     timer: Notify,
@@ -102,7 +106,8 @@ impl Clock {
 impl ShardThread {
     /// Runs the shard until it is stopped.
     pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
-        let Self { id, shared, clock, random, control, answers, passwords, inbox, peers, stop } = self;
+        let Self { id, shared, clock, random, control, answers, passwords, idle_timeout, inbox, peers, stop } =
+            self;
         let driver = Rc::new(Driver {
             shard: RefCell::new(Shard::new(id, shared)),
             clock,
@@ -112,6 +117,7 @@ impl ShardThread {
             arrivals: RefCell::default(),
             answers,
             passwords,
+            idle_timeout,
             wakes_at: Cell::new(None),
             timer: Notify::new(),
             outgoing: Notify::new(),
@@ -150,6 +156,7 @@ impl Driver {
                     Control::Drain { server, is_permanent } => {
                         self.with(|shard, now| shard.drain(now, server, is_permanent));
                     }
+                    Control::Undrain => self.with(|shard, _| shard.undrain()),
                 },
             }
         }
@@ -270,6 +277,9 @@ impl Driver {
             Opening::Waits(id) => {
                 self.arrivals.borrow_mut().insert(id, arrival);
             }
+            Opening::Challenged(id, bytes) => {
+                tokio::task::spawn_local(Rc::clone(self).challenge(arrival, id, bytes));
+            }
             Opening::Refused(reason, bytes) => {
                 let Arrival { mut link, client_id, origin, .. } = arrival;
                 tracing::info!(%client_id, peer = ?origin.peer, %reason, "connection refused");
@@ -282,6 +292,32 @@ impl Driver {
                     let _ = tokio::time::timeout(FAREWELL, farewell).await;
                     drop(origin);
                 });
+            }
+        }
+    }
+
+    /// Carries a client's proof to the shard, for as long as a CONNECT may take.
+    async fn challenge(self: Rc<Self>, mut arrival: Arrival, id: LookupId, challenge: BytesMut) {
+        let exchange = async {
+            arrival.link.write_all(&challenge).await.ok()?;
+            loop {
+                let input = &mut arrival.input;
+                if let Some(opening) = self.with(|shard, now| shard.handle_challenged(now, id, input)) {
+                    return Some(opening);
+                }
+                let read = arrival.link.read(&mut arrival.input).await.ok().filter(|&read| read > 0)?;
+                // Other links count what they read themselves, below their cryptography.
+                if let Link::Tcp(_) = arrival.link {
+                    arrival.origin.budget.take(read).ok()?;
+                }
+            }
+        };
+        match tokio::time::timeout(self.idle_timeout, exchange).await {
+            Ok(Some(opening)) => self.settle(arrival, opening),
+            Ok(None) | Err(_) => {
+                self.with(|shard, _| shard.forget_challenged(id));
+                let (client_id, peer) = (&arrival.client_id, arrival.origin.peer);
+                tracing::info!(%client_id, ?peer, reason = "it did not prove who it is", "connection refused");
             }
         }
     }

@@ -120,9 +120,11 @@ impl Listener {
             }
             Ok(Err(HandshakeError::Ended)) => {}
             Ok(Err(error)) => {
+                core.failed_handshakes.fetch_add(1, Ordering::Relaxed);
                 tracing::info!(listener = %self.name, ?peer, reason = %error, "connection refused");
             }
             Err(_) => {
+                core.failed_handshakes.fetch_add(1, Ordering::Relaxed);
                 let reason = "no CONNECT came in time";
                 tracing::info!(listener = %self.name, ?peer, reason, "connection refused");
             }

@@ -34,6 +34,9 @@ pub enum AccessError {
         /// What is wrong.
         source: UsersError,
     },
+    /// The system gives no random numbers, without which nobody can be challenged.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// The ACL file is malformed.
     #[error("the ACL file {} cannot be used: {source}", path.display())]
     Acl {
@@ -107,6 +110,10 @@ pub(crate) fn load(config: &AccessConfig, passwords: &Passwords, shared: &Shared
         Acl::parse(&read(path)?).map_err(|source| AccessError::Acl { path: path.clone(), source })
     });
     let (users, acl) = (users.transpose()?, acl.transpose()?);
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(AccessError::Random)?;
+    let verifiers = users.as_ref().map(|users| users.verifiers(secret));
+    shared.scram.store(verifiers.filter(|verifiers| !verifiers.is_empty()).map(Arc::new));
     passwords.users.store(Arc::new(users.unwrap_or_default()));
     shared.acl.store(acl.map(Arc::new));
     Ok(())

@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub(crate) struct Core {
     pub(crate) slots: Arc<Semaphore>,
     pub(crate) alarms: Alarms,
     pub(crate) next_fallback: AtomicUsize,
+    pub(crate) failed_handshakes: AtomicU64,
     listeners: Vec<Arc<Listener>>,
     passwords: Arc<Passwords>,
 }
@@ -77,6 +78,8 @@ pub struct ConnectionStats {
     pub handshakes: u64,
     /// Connections that were closed before their CONNECT, to make room for others.
     pub evicted: u64,
+    /// Connections that ended before an acceptable CONNECT: it was malformed, late, or no CONNECT at all.
+    pub failed: u64,
     /// Places that are left for connections.
     pub free: u64,
 }
@@ -159,7 +162,7 @@ impl Server {
         let passwords = Passwords::new(tokio::runtime::Handle::current());
         passwords::load(&config.access, &passwords, &shared)?;
         let (stop, stopped) = watch::channel(false);
-        let (shards, threads) = start_shards(&shared, &passwords, &stopped)?;
+        let (shards, threads) = start_shards(&shared, &passwords, config.idle_timeout, &stopped)?;
         let slots = config.max_connections.unwrap_or_else(descriptors::max_connections);
         let core = Arc::new(Core {
             shared,
@@ -169,6 +172,7 @@ impl Server {
             slots: Arc::new(Semaphore::new(slots.min(Semaphore::MAX_PERMITS))),
             alarms: Alarms::default(),
             next_fallback: AtomicUsize::new(0),
+            failed_handshakes: AtomicU64::new(0),
             listeners,
             passwords,
             config,
@@ -203,6 +207,11 @@ impl Server {
         &self.core.shared.retained
     }
 
+    /// Bytes of all messages and of all output that waits for its connection.
+    pub fn memory_used(&self) -> usize {
+        self.core.shared.memory.used()
+    }
+
     /// A connection for a client in this process, which needs no credentials and is bound by no rules of access.
     /// What else holds for others holds for it.
     pub fn connect_local(&self) -> DuplexStream {
@@ -228,6 +237,7 @@ impl Server {
         ConnectionStats {
             handshakes: self.core.handshakes.count() as u64,
             evicted: self.core.handshakes.evicted(),
+            failed: self.core.failed_handshakes.load(Ordering::Relaxed),
             free: self.core.slots.available_permits() as u64,
         }
     }
@@ -244,6 +254,14 @@ impl Server {
         for shard in &self.core.shards {
             // A shard that has stopped has no clients.
             let _ = shard.send(Control::Drain { server: server.clone(), is_permanent }).await;
+        }
+    }
+
+    /// Takes clients again, after [`Server::drain`].
+    pub async fn undrain(&self) {
+        for shard in &self.core.shards {
+            // A shard that has stopped has no clients.
+            let _ = shard.send(Control::Undrain).await;
         }
     }
 
@@ -304,6 +322,9 @@ impl Core {
                 _ = stop.wait_for(|&stop| stop) => return,
                 () = tokio::time::sleep(LOOK) => {}
             }
+            if self.shared.memory.is_full() {
+                self.alarms.raise(Alarm::Memory);
+            }
             self.alarms.expire();
             let now = files::stamps(&files);
             if now == stamps {
@@ -350,6 +371,7 @@ type Started = (Vec<mpsc::Sender<Control>>, Vec<JoinHandle<()>>);
 fn start_shards(
     shared: &Arc<Shared>,
     passwords: &Arc<Passwords>,
+    idle_timeout: Duration,
     stopped: &watch::Receiver<bool>,
 ) -> Result<Started, StartError> {
     let clock = Clock::start();
@@ -366,6 +388,7 @@ fn start_shards(
             control,
             answers: sender.clone(),
             passwords: Arc::clone(passwords),
+            idle_timeout,
             inbox,
             peers: peers.clone(),
             stop: stopped.clone(),

@@ -1,12 +1,14 @@
 //! `$SYS`: what the server says of itself, renewed from time to time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use mqtt_broker::{Settings, SysTopics, SystemInfo};
 use mqtt_wire::Text;
 use tokio::sync::watch;
 
+use crate::alarms::Alarm;
 use crate::config::Config;
 use crate::driver::Control;
 use crate::server::Core;
@@ -37,6 +39,7 @@ pub(crate) async fn publish(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
         }
         let stats = core.stats().await;
         let retained = &core.shared.retained;
+        let alarms = core.alarms.current();
         let info = SystemInfo {
             node: core.config.node_name.clone(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -44,6 +47,9 @@ pub(crate) async fn publish(core: Arc<Core>, mut stop: watch::Receiver<bool>) {
             datetime: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             retained: retained.len() as u64,
             retained_bytes: retained.bytes() as u64,
+            memory_bytes: core.shared.memory.used() as u64,
+            failed_handshakes: core.failed_handshakes.load(Ordering::Relaxed),
+            alarms: Alarm::ALL.map(|alarm| (alarm.name(), alarms.contains(&alarm))).to_vec(),
         };
         let messages = topics.messages(&info, &stats);
         // A shard that has stopped has nobody to tell.

@@ -22,6 +22,8 @@ pub(crate) struct Config {
     pub(crate) access: Access,
     pub(crate) mqtt: Mqtt,
     pub(crate) console: Console,
+    /// Where clients go when this server is taken out of service.
+    pub(crate) drain: Option<Drain>,
     /// The mesh networks that it serves; at most one yet.
     pub(crate) mesh: Vec<MeshConfig>,
 }
@@ -31,6 +33,21 @@ pub(crate) struct Config {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Console {
     pub(crate) bind: SocketAddr,
+}
+
+/// Where clients are sent when the server drains: before it stops, or when it is told to by SIGUSR1.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// The Server Reference for clients of MQTT 5.0: `host`, `host:port`, or several of these with a space between.
+    #[serde(deserialize_with = "text")]
+    pub(crate) server_reference: mqtt_wire::Text,
+    /// Whether they are to go there for good (0x9D, Server moved) or for now (0x9C, Use another server).
+    #[serde(default)]
+    pub(crate) permanent: bool,
+    /// How many seconds a server that is to stop goes on to send away those who come.
+    #[serde(default)]
+    pub(crate) linger: u64,
 }
 
 /// A number of bytes, written as a number or as text such as `"64KB"` or `"1MB"` (of 1024 each).
@@ -102,6 +119,7 @@ impl Default for Config {
             access: Access::default(),
             mqtt: Mqtt::default(),
             console: Console::default(),
+            drain: None,
             mesh: Vec::new(),
         }
     }
@@ -111,6 +129,11 @@ impl Default for Console {
     fn default() -> Self {
         Self { bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 18083)) }
     }
+}
+
+/// Text as MQTT has it.
+fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<mqtt_wire::Text, D::Error> {
+    mqtt_wire::Text::new(&String::deserialize(deserializer)?).map_err(de::Error::custom)
 }
 
 impl ByteSize {
@@ -167,12 +190,19 @@ mod tests {
             max_packet_size = "64KB"
             [console]
             bind = "127.0.0.1:8080"
+            [drain]
+            server_reference = "other.example:8883"
             "#,
         )
         .unwrap();
         assert_eq!(config.listeners[0].allow_anonymous, Some(true));
         assert_eq!(config.mqtt.max_packet_size, ByteSize(65_536));
         assert_eq!(config.console.bind.port(), 8080);
+        let drain = config.drain.unwrap();
+        assert_eq!(
+            (&*drain.server_reference, drain.permanent, drain.linger),
+            ("other.example:8883", false, 0)
+        );
     }
 
     #[test]

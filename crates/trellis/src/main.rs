@@ -7,6 +7,7 @@ mod gateway_shell;
 mod listener_config;
 mod mesh_config;
 mod mesh_node;
+mod metrics;
 mod mqtt_config;
 mod simulation;
 mod status_page;

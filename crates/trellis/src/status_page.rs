@@ -5,11 +5,13 @@ use std::net::SocketAddr;
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::Html;
+use axum::http::{StatusCode, header};
+use axum::response::{Html, IntoResponse};
 use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+
+use crate::metrics::{self, Figures};
 
 /// What the page shows. Whoever owns a fact sends a new value when it changes.
 #[derive(Clone, Debug, Default)]
@@ -30,6 +32,8 @@ pub(crate) struct Broker {
     pub(crate) received: u64,
     pub(crate) sent: u64,
     pub(crate) dropped: u64,
+    /// What `/metrics` says beside these.
+    pub(crate) figures: Figures,
 }
 
 /// What the gateway knows of its mesh.
@@ -61,6 +65,14 @@ impl Broker {
     /// The figures of a running server.
     pub(crate) async fn of(server: &mqtt_server::Server) -> Self {
         let stats = server.stats().await;
+        let figures = Figures {
+            stats,
+            connections: server.connection_stats(),
+            alarms: server.alarms(),
+            retained: server.retained().len() as u64,
+            retained_bytes: server.retained().bytes() as u64,
+            memory_bytes: server.memory_used() as u64,
+        };
         Self {
             connections: stats.connections,
             sessions: stats.sessions,
@@ -68,6 +80,7 @@ impl Broker {
             received: stats.messages_received,
             sent: stats.messages_sent,
             dropped: stats.dropped(),
+            figures,
         }
     }
 }
@@ -84,7 +97,11 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// Serves the page until the process ends.
 pub(crate) async fn serve(listener: TcpListener, status: watch::Receiver<Status>) -> std::io::Result<()> {
-    let app = Router::new().route("/", get(page)).route("/readyz", get(readyz)).with_state(status);
+    let app = Router::new()
+        .route("/", get(page))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(status);
     axum::serve(listener, app).await
 }
 
@@ -94,6 +111,11 @@ async fn readyz(State(status): State<watch::Receiver<Status>>) -> (StatusCode, &
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "starting\n")
     }
+}
+
+async fn metrics(State(status): State<watch::Receiver<Status>>) -> impl IntoResponse {
+    let text = metrics::render(&status.borrow().broker.figures);
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
 async fn page(State(status): State<watch::Receiver<Status>>) -> Html<String> {
@@ -200,6 +222,9 @@ fn render_broker(html: &mut String, status: &Status) {
         let _ = writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");
     }
     html.push_str("</dl>\n");
+    for alarm in &broker.figures.alarms {
+        let _ = writeln!(html, "<p class=bad>Alarm: {alarm}</p>");
+    }
     for address in &status.mqtt {
         let _ = writeln!(html, "<p>MQTT 3.1, 3.1.1 and 5.0 on <code>{address}</code> (TCP)</p>");
     }

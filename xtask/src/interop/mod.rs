@@ -21,7 +21,7 @@ pub(crate) use process::{Running, build_trellis, free_port, next_line, pause, tr
 /// What is run against what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Suite {
-    /// mosquitto's clients, paho-mqtt, MQTT.js, gmqtt and aiomqtt on the broker, and the example clients of docs/clients
+    /// mosquitto's clients, paho-mqtt, MQTT.js, gmqtt, aiomqtt and rumqttc on the broker, and the examples of docs/clients
     Mqtt,
     /// The demo: everything that its lamps can be, a cut relay, and its capture in tshark
     Demo,

@@ -9,7 +9,7 @@ use anyhow::{Context as _, bail};
 use super::process::{check, is_there};
 
 /// Programs, and the Debian packages that have them.
-const DEBIAN: [(&str, &str); 13] = [
+const DEBIAN: [(&str, &str); 14] = [
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("mosquitto_sub", "mosquitto-clients"),
@@ -19,6 +19,7 @@ const DEBIAN: [(&str, &str); 13] = [
     ("openssl", "openssl"),
     ("cc", "gcc"),
     ("go", "golang-go"),
+    ("chromium", "chromium"),
     ("java", "openjdk-17-jdk-headless"),
     // Libraries, which have no program of their own.
     ("/usr/include/mosquitto.h", "libmosquitto-dev"),
@@ -77,6 +78,8 @@ pub(crate) struct Peers {
     pub(crate) python: PathBuf,
     /// The folder whose `node_modules` has MQTT.js.
     pub(crate) node: PathBuf,
+    /// The program that is rumqttc.
+    pub(crate) rumqttc: PathBuf,
 }
 
 impl Peers {
@@ -85,7 +88,11 @@ impl Peers {
         debian(&DEBIAN, install)?;
         let folder = root.join("target/interop");
         fs::create_dir_all(&folder)?;
-        Ok(Self { python: python(root, &folder, install)?, node: node(root, &folder, install)? })
+        Ok(Self {
+            python: python(root, &folder, install)?,
+            node: node(root, &folder, install)?,
+            rumqttc: rumqttc(root, &folder)?,
+        })
     }
 }
 
@@ -139,8 +146,17 @@ fn node(root: &Path, folder: &Path, install: bool) -> anyhow::Result<PathBuf> {
         check(&mut npm).context("cannot install MQTT.js")?;
     }
     // Node resolves packages from where a script is.
-    for script in ["mqttjs_peer.mjs", "mqttjs_websocket.mjs"] {
+    for script in ["mqttjs_peer.mjs", "mqttjs_features.mjs", "mqttjs_websocket.mjs"] {
         fs::copy(root.join("interop").join(script), folder.join(script))?;
     }
     Ok(folder.to_owned())
+}
+
+/// Builds the peer that is a Rust program, which is no part of the workspace.
+fn rumqttc(root: &Path, folder: &Path) -> anyhow::Result<PathBuf> {
+    let target = folder.join("rumqttc");
+    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    cargo.args(["build", "--quiet", "--release", "--locked"]).env("CARGO_TARGET_DIR", &target);
+    check(cargo.current_dir(root.join("interop/rumqttc"))).context("cannot build rumqttc")?;
+    Ok(target.join("release/rumqttc-peer"))
 }

@@ -140,6 +140,18 @@ fn is_ready(port: u16) -> bool {
     ask().is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
 }
 
+/// Waits until somebody listens on a port of this machine.
+pub(crate) fn wait_for_port(port: u16) -> anyhow::Result<()> {
+    let started = Instant::now();
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        if started.elapsed() > READY {
+            bail!("nobody listens on port {port} after {READY:?}");
+        }
+        pause(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Between two looks at another process, or before it is killed.
 #[expect(clippy::disallowed_methods, reason = "another process cannot be waited for otherwise")]
 pub(crate) fn pause(time: Duration) {

@@ -1,4 +1,4 @@
-//! TLS, WebSocket, users and wills: the example clients of `docs/clients`, and MQTT.js over WebSocket.
+//! TLS, WebSocket, users and wills: the example clients of `docs/clients`, a browser among them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, bail, ensure};
 
 use super::peers::Peers;
-use super::process::{Running, check, free_port, next_line, output, trellis};
+use super::process::{Running, check, free_port, next_line, output, trellis, wait_for_port};
 
 /// The name on every certificate, and what the clients connect to.
 const HOST: &str = "localhost";
@@ -23,8 +23,9 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
     add_user(root, &folder)?;
     let ports = [free_port()?, free_port()?, free_port()?, free_port()?];
     let [tls, ws, wss, http] = ports;
+    let pages = free_port()?;
     let config = folder.join("trellis.toml");
-    fs::write(&config, configuration(&folder, ports))?;
+    fs::write(&config, configuration(&folder, ports, pages))?;
     let mut serve = trellis(root, "serve");
     serve.arg("-c").arg(&config).env("TRELLIS_LOG", "error");
     let broker = Running::server(&mut serve, http)?;
@@ -34,6 +35,11 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
         greet(name, &mut command, tls, &ca).with_context(|| format!("the example client in {name}"))?;
         println!("example client in {name}: connected, subscribed, published over TLS, and left its will");
     }
+    let (_pages, mut page) = browser(root, &folder, peers, pages, wss)?;
+    greet("browser", &mut page, tls, &ca).context("the example page in browser")?;
+    println!(
+        "example page in browser: Chromium connected, subscribed, published over secure WebSocket, and left its will"
+    );
     for url in [format!("ws://{HOST}:{ws}/mqtt"), format!("wss://{HOST}:{wss}/mqtt")] {
         let mut command = Command::new("node");
         command.arg(peers.node.join("mqttjs_websocket.mjs")).arg(&url).arg(&ca);
@@ -46,28 +52,33 @@ pub(crate) fn run(root: &Path, peers: &Peers) -> anyhow::Result<()> {
     broker.interrupt()
 }
 
-fn configuration(folder: &Path, [tls, ws, wss, http]: [u16; 4]) -> String {
-    let files = folder.display();
-    let listener = |kind: &str, port: u16| {
-        let tls = if kind == "ws" {
-            String::new()
-        } else {
-            format!("tls = {{ certificate = \"{files}/server.pem\", key = \"{files}/server.key\" }}\n")
-        };
-        let head =
-            format!("[[listeners]]\nname = \"{kind}\"\ntype = \"{kind}\"\nbind = \"127.0.0.1:{port}\"\n");
-        format!("{head}allow_anonymous = false\n{tls}\n")
-    };
+fn configuration(folder: &Path, [tls, ws, wss, http]: [u16; 4], pages: u16) -> String {
+    let listener = |kind, port| listener(folder, kind, port, false);
+    let origins = format!("allowed_origins = [\"http://{HOST}:{pages}\"]\n\n");
     format!(
-        "{}{}{}[access]\npassword_file = \"{files}/users\"\n\n[console]\nbind = \"127.0.0.1:{http}\"\n",
+        "{}{}{}{origins}[access]\npassword_file = \"{}/users\"\n\n[console]\nbind = \"127.0.0.1:{http}\"\n",
         listener("tls", tls),
         listener("ws", ws),
-        listener("wss", wss)
+        listener("wss", wss).trim_end().to_owned() + "\n",
+        folder.display(),
     )
 }
 
+/// A listener on loopback as the configuration has it, with the certificate of [`certify`].
+pub(super) fn listener(folder: &Path, kind: &str, port: u16, allow_anonymous: bool) -> String {
+    let files = folder.display();
+    let tls = match kind {
+        "tls" | "wss" => {
+            format!("tls = {{ certificate = \"{files}/server.pem\", key = \"{files}/server.key\" }}\n")
+        }
+        _ => String::new(),
+    };
+    let head = format!("[[listeners]]\nname = \"{kind}\"\ntype = \"{kind}\"\nbind = \"127.0.0.1:{port}\"\n");
+    format!("{head}allow_anonymous = {allow_anonymous}\n{tls}\n")
+}
+
 /// An authority, and a certificate of it for this machine.
-fn certify(folder: &Path) -> anyhow::Result<()> {
+pub(super) fn certify(folder: &Path) -> anyhow::Result<()> {
     fs::write(folder.join("names"), format!("subjectAltName=DNS:{HOST},IP:127.0.0.1\n"))?;
     for arguments in [
         "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=interop -keyout ca.key -out ca.pem",
@@ -130,6 +141,36 @@ fn examples(root: &Path, folder: &Path, peers: &Peers) -> anyhow::Result<Vec<(&'
     ])
 }
 
+/// A server that has the example page and its library, and the browser that is to show it. The authority of the
+/// broker's certificate is none that a browser knows.
+fn browser(
+    root: &Path,
+    folder: &Path,
+    peers: &Peers,
+    pages: u16,
+    wss: u16,
+) -> anyhow::Result<(Running, Command)> {
+    let site = folder.join("site");
+    fs::create_dir_all(&site)?;
+    fs::copy(root.join("docs/clients/browser/greet.html"), site.join("greet.html"))?;
+    fs::copy(peers.node.join("node_modules/mqtt/dist/mqtt.esm.js"), site.join("mqtt.esm.js"))?;
+    let mut server = Command::new(&peers.python);
+    server.args(["-m", "http.server", "--bind", "127.0.0.1", &pages.to_string(), "--directory"]).arg(&site);
+    let server = Running::started(server.stderr(fs::File::create(folder.join("site.log"))?))?;
+    wait_for_port(pages)?;
+    let broker = format!("wss%3A%2F%2F{HOST}%3A{wss}%2Fmqtt");
+    let url = format!("http://{HOST}:{pages}/greet.html?broker={broker}&username=ann&password=secret");
+    let mut shell = Command::new("sh");
+    // What a page says comes with the browser's own words, on stderr.
+    shell.args([
+        "-c",
+        "exec chromium --headless --no-sandbox --disable-gpu --ignore-certificate-errors \
+        --enable-logging=stderr --user-data-dir=\"$0\" \"$1\" 2>&1",
+    ]);
+    shell.arg(folder.join("chromium")).arg(url);
+    Ok((server, shell))
+}
+
 /// Runs an example until its greeting has come back, ends it without a goodbye, and waits for its will.
 fn greet(name: &str, command: &mut Command, port: u16, ca: &Path) -> anyhow::Result<()> {
     let mut watch = Command::new("timeout");
@@ -138,8 +179,9 @@ fn greet(name: &str, command: &mut Command, port: u16, ca: &Path) -> anyhow::Res
     let (_watching, mut wills) = Running::reading(&mut watch)?;
     while !next_line(&mut wills)?.context("the watcher ended")?.starts_with("Subscribed") {}
     let (example, mut lines) = Running::reading(command)?;
-    let line = next_line(&mut lines)?.context("it ended without a word")?;
-    ensure!(line.starts_with(&format!("clients/{name}/greeting hello from ")), "it printed {line:?}");
+    let greeting = format!("clients/{name}/greeting hello from ");
+    // A browser has more to say than its page.
+    while !next_line(&mut lines)?.context("it ended without its greeting")?.contains(&greeting) {}
     drop(example);
     loop {
         match next_line(&mut wills)? {

@@ -13,7 +13,9 @@ use clock::Instant;
 use mqtt_proto::server::ProtocolError;
 use mqtt_wire::{Connect, Decoder, ReasonCode, Text, TopicFilter, TopicName};
 
+use super::authenticate::Exchanges;
 use super::{ConnectionId, Shard};
+use crate::sabotage::{self, Fault};
 
 /// A password that somebody has to look at. Never used again for another one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,6 +73,9 @@ pub enum Opening {
     Open(ConnectionId),
     /// It waits for the [`Verdict`] on its password.
     Waits(LookupId),
+    /// It is asked to prove who it is with these bytes, an AUTH; what it answers is for
+    /// [`Shard::handle_challenged`].
+    Challenged(LookupId, BytesMut),
     /// It is refused: to be closed after these bytes, the CONNACK that says so.
     Refused(Refusal, BytesMut),
 }
@@ -93,6 +98,9 @@ pub enum Refusal {
     /// Too many passwords wait to be looked at.
     #[error("too many passwords wait to be looked at")]
     Busy,
+    /// The client left before it was accepted.
+    #[error("the client left before it was accepted")]
+    Left,
     /// The server sends its clients to another one.
     #[error("the server sends its clients elsewhere: {0}")]
     Drained(ReasonCode),
@@ -105,6 +113,7 @@ impl From<Refusal> for ReasonCode {
             Refusal::Credentials => Self::BadUserNameOrPassword,
             Refusal::Anonymous | Refusal::Will => Self::NotAuthorized,
             Refusal::Busy => Self::ServerBusy,
+            Refusal::Left => Self::UnspecifiedError,
             Refusal::Drained(code) => code,
         }
     }
@@ -112,23 +121,24 @@ impl From<Refusal> for ReasonCode {
 
 /// Who a connection is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Principal {
+pub(super) enum Principal {
     Trusted,
     Client { username: Option<Text> },
 }
 
 #[derive(Debug)]
-struct Waiting {
-    connect: Connect,
-    decoder: Decoder,
-    is_assigned: bool,
+pub(super) struct Waiting {
+    pub(super) connect: Connect,
+    pub(super) decoder: Decoder,
+    pub(super) is_assigned: bool,
 }
 
 /// What a shard knows of access.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    principals: BTreeMap<ConnectionId, Principal>,
+    pub(super) principals: BTreeMap<ConnectionId, Principal>,
     waiting: BTreeMap<LookupId, Waiting>,
+    pub(super) exchanges: Exchanges,
     lookups: VecDeque<Lookup>,
     next_lookup: u64,
 }
@@ -136,6 +146,12 @@ pub(super) struct Access {
 impl Access {
     pub(super) fn forget(&mut self, id: ConnectionId) {
         self.principals.remove(&id);
+        self.exchanges.forget(id);
+    }
+
+    pub(super) fn next_id(&mut self) -> LookupId {
+        self.next_lookup += 1;
+        LookupId(self.next_lookup)
     }
 }
 
@@ -150,6 +166,9 @@ impl Shard {
         is_assigned: bool,
         credentials: Credentials,
     ) -> Opening {
+        if connect.properties.authentication_method.is_some() {
+            return self.challenge(Waiting { connect, decoder, is_assigned });
+        }
         let principal = match credentials {
             Credentials::Trusted => Principal::Trusted,
             Credentials::Anonymous => Principal::Client { username: None },
@@ -161,14 +180,13 @@ impl Shard {
                 let Some(password) = connect.password.take() else {
                     return self.refused(&connect, Refusal::Credentials);
                 };
-                self.access.next_lookup += 1;
-                let id = LookupId(self.access.next_lookup);
+                let id = self.access.next_id();
                 self.access.lookups.push_back(Lookup { id, username, password });
                 self.access.waiting.insert(id, Waiting { connect, decoder, is_assigned });
                 return Opening::Waits(id);
             }
         };
-        self.open_as(now, principal, Waiting { connect, decoder, is_assigned })
+        self.open_as(now, principal, Waiting { connect, decoder, is_assigned }, None)
     }
 
     /// A password that is to be looked at.
@@ -182,14 +200,20 @@ impl Shard {
         Some(match verdict {
             Verdict::Accepted => {
                 let username = waiting.connect.username.clone();
-                self.open_as(now, Principal::Client { username }, waiting)
+                self.open_as(now, Principal::Client { username }, waiting, None)
             }
             Verdict::Denied => self.refused(&waiting.connect, Refusal::Credentials),
             Verdict::Busy => self.refused(&waiting.connect, Refusal::Busy),
         })
     }
 
-    fn open_as(&mut self, now: Instant, principal: Principal, waiting: Waiting) -> Opening {
+    pub(super) fn open_as(
+        &mut self,
+        now: Instant,
+        principal: Principal,
+        waiting: Waiting,
+        proof: Option<Bytes>,
+    ) -> Opening {
         let Waiting { connect, decoder, is_assigned } = waiting;
         if let Some(will) = &connect.will
             && !self.is_allowed(Some(&principal), &connect.client_id, |acl, who| {
@@ -198,12 +222,7 @@ impl Shard {
         {
             return self.refused(&connect, Refusal::Will);
         }
-        let opened = if is_assigned {
-            self.handle_connect_assigned(now, connect, decoder)
-        } else {
-            self.handle_connect(now, connect, decoder)
-        };
-        match opened {
+        match self.open(now, connect, decoder, is_assigned, proof) {
             Ok(id) => {
                 self.access.principals.insert(id, principal);
                 Opening::Open(id)
@@ -212,16 +231,22 @@ impl Shard {
         }
     }
 
-    fn refused(&mut self, connect: &Connect, reason: Refusal) -> Opening {
+    pub(super) fn refused(&mut self, connect: &Connect, reason: Refusal) -> Opening {
         Opening::Refused(reason, self.refuse_connect(connect, reason))
     }
 
     /// What begins with `$SYS/` is the server's own.
     pub(super) fn may_publish(&self, id: ConnectionId, topic: &TopicName) -> bool {
+        if sabotage::is(Fault::SkippedPublishRight) {
+            return true;
+        }
         topic.levels().next() != Some(b"$SYS") && self.may(id, |acl, who| acl.may_publish(who, topic))
     }
 
     pub(super) fn may_subscribe(&self, id: ConnectionId, filter: &TopicFilter) -> bool {
+        if sabotage::is(Fault::SkippedSubscribeRight) {
+            return true;
+        }
         self.may(id, |acl, who| acl.may_subscribe(who, filter))
     }
 

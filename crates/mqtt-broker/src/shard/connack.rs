@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use mqtt_wire::{ConnAck, Connect, Packet, Properties, QoS, ReasonCode, Text, Version};
 
 use crate::Settings;
@@ -12,6 +12,8 @@ pub(super) struct Accepted {
     pub(super) session_present: bool,
     pub(super) granted_expiry: Duration,
     pub(super) is_assigned: bool,
+    /// The server's proof, where the client authenticated with a method.
+    pub(super) proof: Option<Bytes>,
 }
 
 /// The CONNACK that accepts. It says what this server does not have (§3.2.2.3), and nothing that the client
@@ -37,6 +39,10 @@ pub(super) fn accept(connect: &Connect, accepted: &Accepted, settings: &Settings
         wildcard_subscription_available: no(limits.wildcard_subscription),
         shared_subscription_available: no(limits.shared_subscription),
         server_keep_alive: limits.server_keepalive.filter(|&seconds| seconds != connect.keep_alive),
+        // [MQTT-4.12.0-5], [MQTT-4.12.0-6]
+        authentication_method: (accepted.proof.as_ref())
+            .and_then(|_| connect.properties.authentication_method.clone()),
+        authentication_data: accepted.proof.clone(),
         response_information: settings.response_information.clone().filter(|_| wants_information),
         ..Properties::default()
     };

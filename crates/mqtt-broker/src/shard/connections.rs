@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use clock::Instant;
 use mqtt_proto::server::{ProtocolError, ServerConnection, Terms};
 use mqtt_wire::{Connect, Decoder, Disconnect, ReasonCode, Text};
@@ -28,7 +28,7 @@ impl Shard {
         connect: Connect,
         decoder: Decoder,
     ) -> Result<ConnectionId, (Refusal, BytesMut)> {
-        self.open(now, connect, decoder, false)
+        self.open(now, connect, decoder, false, None)
     }
 
     /// The same for a client whose identifier was assigned: it is told which (§3.2.2.3.7).
@@ -41,18 +41,20 @@ impl Shard {
         connect: Connect,
         decoder: Decoder,
     ) -> Result<ConnectionId, (Refusal, BytesMut)> {
-        self.open(now, connect, decoder, true)
+        self.open(now, connect, decoder, true, None)
     }
 
-    fn open(
+    /// `proof` is the server's last word to a client that authenticated with a method.
+    pub(super) fn open(
         &mut self,
         now: Instant,
         mut connect: Connect,
         decoder: Decoder,
         is_assigned: bool,
+        proof: Option<Bytes>,
     ) -> Result<ConnectionId, (Refusal, BytesMut)> {
         self.now = now;
-        if let Err(reason) = self.check(&connect) {
+        if let Err(reason) = self.check(&connect, proof.is_some()) {
             return Err((reason, self.refuse_connect(&connect, reason)));
         }
         // Not a slice of the packet, which the session would keep.
@@ -66,7 +68,7 @@ impl Shard {
         self.timers.cancel(&Timer::Session(client_id.clone()));
         let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
         client.open(id, &mut connect, &self.shared.limits);
-        let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned };
+        let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned, proof };
         let connack = connack::accept(&connect, &accepted, &self.shared.settings);
         self.send(now, id, connack.into());
         self.start_keep_alive(id);
@@ -114,7 +116,7 @@ impl Shard {
     }
 
     /// Why a connection is refused, and how its client is told.
-    fn check(&mut self, connect: &Connect) -> Result<(), Refusal> {
+    fn check(&mut self, connect: &Connect, is_proved: bool) -> Result<(), Refusal> {
         if let Some(drain) = &self.drained {
             return Err(Refusal::Drained(drain.code));
         }
@@ -123,7 +125,7 @@ impl Shard {
         let will = connect.will.as_deref();
         let error = if is_full {
             Some(ProtocolError::Memory)
-        } else if connect.properties.authentication_method.is_some() {
+        } else if connect.properties.authentication_method.is_some() && !is_proved {
             Some(ProtocolError::AuthenticationMethod)
         } else if will.is_some_and(|will| will.topic.levels().count() > limits.max_topic_levels) {
             Some(ProtocolError::TopicLevels)

@@ -3,6 +3,7 @@
 use clock::Instant;
 use mqtt_wire::{Disconnect, ReasonCode, Text};
 
+use super::admission::Principal;
 use super::{ConnectionId, Shard};
 use crate::end::EndReason;
 
@@ -15,11 +16,14 @@ pub(super) struct Drain {
 
 impl Shard {
     /// Sends all clients, and those that come later, to another server: for now (`is_permanent` false, reason
-    /// code 0x9C) or for good (0x9D). `server` is the Server Reference that tells clients of MQTT 5.0 where.
+    /// code 0x9C) or for good (0x9D). Clients that are part of this program stay. `server` is the Server Reference that tells clients of MQTT 5.0 where.
     pub fn drain(&mut self, now: Instant, server: Option<Text>, is_permanent: bool) {
         self.now = now;
         let code = if is_permanent { ReasonCode::ServerMoved } else { ReasonCode::UseAnotherServer };
         for id in self.open_connections() {
+            if self.access.principals.get(&id) == Some(&Principal::Trusted) {
+                continue;
+            }
             let mut disconnect = Disconnect::new(code);
             disconnect.properties.server_reference = server.clone();
             self.disconnect_with(now, id, disconnect, EndReason::Drained(code));

@@ -1,6 +1,7 @@
 //! One shard: connections come in with their CONNECT and go on by bytes.
 
 mod admission;
+mod authenticate;
 mod connack;
 mod connections;
 mod deliver;
@@ -276,6 +277,7 @@ impl Shard {
             Request::Subscribe(subscribe) => self.handle_subscribe(now, id, subscribe),
             Request::Unsubscribe(unsubscribe) => self.handle_unsubscribe(now, id, &unsubscribe),
             Request::PingReq => self.send(now, id, Packet::PingResp),
+            Request::Auth(auth) => self.handle_auth(now, id, auth),
             Request::Disconnect(disconnect) => self.handle_disconnect(now, id, &disconnect),
         }
     }

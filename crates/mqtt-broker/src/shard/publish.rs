@@ -35,9 +35,6 @@ impl Shard {
         if self.is_memory_full(publish.payload.len()) {
             return self.refuse_for_memory(now, id, &publish);
         }
-        if !self.may_publish(id, &publish.topic) {
-            return self.refuse_publish(now, id, &publish);
-        }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         if let (QoS::ExactlyOnce, Some(packet_id)) = (qos, packet_id) {
             match self.receipt(id, packet_id) {

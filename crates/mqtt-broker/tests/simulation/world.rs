@@ -24,6 +24,18 @@ const WATCHERS: usize = 6;
 /// What the workers share.
 const GROUP: &str = "$share/g/#";
 pub(crate) const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "d/e"];
+/// Where nobody may publish.
+const UNWRITABLE: &str = "denied";
+/// What nobody may subscribe to; a filter that begins with a wildcard does not match it.
+const UNREADABLE: &str = "$denied/x";
+const RULES: &str = r##"
+[[rules]]
+deny = "publish"
+topics = ["denied"]
+[[rules]]
+allow = "all"
+topics = ["#"]
+"##;
 const FILTERS: [&str; 6] = ["a", "a/+", "a/#", "#", "d/e", "+/e"];
 
 /// One end of the network: a client, its session over several connections, and what it has seen.
@@ -65,8 +77,13 @@ pub(crate) struct Counts {
     worker_ends: usize,
     shared: usize,
     late_watchers: usize,
+    trespasses: usize,
 }
 
+#[cfg_attr(
+    feature = "sabotage",
+    allow(dead_code, reason = "nobody counts what happens in a world with a fault")
+)]
 impl Counts {
     pub(crate) fn add(&mut self, other: &Self) {
         for (sum, count) in self.all_mut().into_iter().zip(other.all()) {
@@ -74,12 +91,12 @@ impl Counts {
         }
     }
 
-    pub(crate) fn all(&self) -> [usize; 19] {
+    pub(crate) fn all(&self) -> [usize; 20] {
         let mut copy = *self;
         copy.all_mut().map(|count| *count)
     }
 
-    fn all_mut(&mut self) -> [&mut usize; 19] {
+    fn all_mut(&mut self) -> [&mut usize; 20] {
         let [q0, q1, q2] = &mut self.publishes;
         [
             q0,
@@ -101,6 +118,7 @@ impl Counts {
             &mut self.worker_ends,
             &mut self.shared,
             &mut self.late_watchers,
+            &mut self.trespasses,
         ]
     }
 }
@@ -138,6 +156,7 @@ impl World {
         let max_inflight = if seed.is_multiple_of(2) { 4 } else { 1_000 };
         let limits = Limits { max_mqueue_len: 100_000, max_inflight, ..Limits::default() };
         let shared = Shared::new(SHARDS, limits);
+        shared.acl.store(Some(Arc::new(access::Acl::parse(RULES).unwrap())));
         let versions = [Version::V3_1, Version::V3_1_1, Version::V5];
         let peers = (0..CLIENTS + WORKERS + WATCHERS)
             .map(|index| {
@@ -266,7 +285,8 @@ impl World {
                 self.counts.late_watchers += 1;
             }
         }
-        match self.below(12) {
+        match self.below(13) {
+            12 => self.trespass(peer),
             0 => self.connect(peer),
             1 => self.lose(peer),
             2 => self.say_goodbye(peer),
@@ -390,10 +410,10 @@ impl World {
         let (filter, qos) = (FILTERS[self.below(FILTERS.len())], self.qos());
         let now = self.now;
         let Some((_, client)) = &mut self.peers[index].connection else { return };
-        let filters = vec![SubscribeFilter {
-            filter: TopicFilter::new(filter).unwrap(),
-            options: SubscriptionOptions::at_most(qos),
-        }];
+        let options = SubscriptionOptions::at_most(qos);
+        let filters = [filter, UNREADABLE]
+            .map(|filter| SubscribeFilter { filter: TopicFilter::new(filter).unwrap(), options })
+            .to_vec();
         client.subscribe(now, filters).unwrap();
         self.counts.subscribes += 1;
         // What is owed begins with SUBACK, so that it is waited for here.
@@ -461,6 +481,17 @@ impl World {
         }
     }
 
+    /// A client publishes what it may not, and the broker itself what nobody may read.
+    fn trespass(&mut self, index: usize) {
+        let now = self.now;
+        let message = |topic| Publish::new(TopicName::new(topic).unwrap(), QoS::AtMostOnce, "forbidden");
+        let Some((_, client)) = &mut self.peers[index].connection else { return };
+        client.publish(now, message(UNWRITABLE)).unwrap();
+        self.write_client(index);
+        self.shards[index % SHARDS].publish_system(now, message(UNREADABLE));
+        self.counts.trespasses += 1;
+    }
+
     fn write_client(&mut self, index: usize) {
         let peer = &mut self.peers[index];
         let Some((id, client)) = &mut peer.connection else { return };
@@ -493,7 +524,10 @@ impl World {
         while let Some(event) = client.poll_event() {
             if let Event::Message(publish) = event {
                 self.counts.delivered += 1;
-                if publish.topic.as_str() == "wills" {
+                let topic = publish.topic.as_str();
+                assert!(topic != UNWRITABLE, "{} got what nobody may publish", peer.name);
+                assert!(topic != UNREADABLE, "{} got what nobody may subscribe to", peer.name);
+                if topic == "wills" {
                     self.counts.wills += 1;
                     continue;
                 }

@@ -105,6 +105,9 @@ pub(crate) struct Connection {
     /// Password
     #[arg(short = 'P', long)]
     password: Option<String>,
+    /// Prove the password instead of sending it: SCRAM-SHA-256 (MQTT 5.0)
+    #[arg(long, value_parser = ["SCRAM-SHA-256"], requires = "username")]
+    auth_method: Option<String>,
     /// Milliseconds before a lost connection is made again; 0: it is not (-rp)
     #[arg(long, default_value = "1000")]
     reconnect_period: u64,
@@ -225,6 +228,7 @@ impl Connection {
             keep_alive: self.keepalive,
             username: self.username.clone(),
             password: self.password.clone().map(String::into_bytes),
+            scram: self.auth_method.is_some(),
             will: self.will.will()?,
             max_packet_size: asked.maximum_packet_size.unwrap_or(options.max_packet_size),
             properties,

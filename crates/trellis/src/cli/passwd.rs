@@ -15,11 +15,14 @@ pub(crate) struct Passwd {
     /// Take the user out
     #[arg(short = 'D', long)]
     delete: bool,
+    /// Also let the user prove the password instead of sending it (SCRAM-SHA-256)
+    #[arg(long, conflicts_with = "delete")]
+    scram: bool,
 }
 
 /// Asks for the password on a terminal, else takes the first line of the standard input, and writes the file.
 pub(crate) fn run(args: &Passwd) -> anyhow::Result<()> {
-    let Passwd { file, user, delete } = args;
+    let Passwd { file, user, delete, scram } = args;
     let text = match fs::read_to_string(file) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound && !delete => String::new(),
@@ -38,7 +41,12 @@ pub(crate) fn run(args: &Passwd) -> anyhow::Result<()> {
     }
     let mut salt = [0; 16];
     getrandom::fill(&mut salt).context("the system gives no random numbers")?;
-    text += &access::entry(user, &password(user)?, &salt)?;
+    let password = password(user)?;
+    text += &access::entry(user, &password, &salt)?;
+    if *scram {
+        getrandom::fill(&mut salt).context("the system gives no random numbers")?;
+        text += &access::scram_entry(user, &password, &salt)?;
+    }
     access::Users::parse(&text).with_context(|| format!("{} cannot be used", file.display()))?;
     replace(file, &text)?;
     super::print(&if had_entry {

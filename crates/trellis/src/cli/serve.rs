@@ -7,7 +7,7 @@ use mqtt_server::Server;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::config::Config;
+use crate::config::{Config, Drain};
 use crate::demo::{Living, Mesh, Options};
 use crate::gateway_shell;
 use crate::listener_config::Listener;
@@ -24,7 +24,7 @@ pub(crate) struct Serve {
 /// How often the status page's figures are renewed.
 const REFRESH: Duration = Duration::from_millis(500);
 
-/// Serves until SIGINT or SIGTERM.
+/// Serves until SIGINT or SIGTERM. SIGHUP reads files again; SIGUSR1 drains the server, and SIGUSR2 ends that.
 pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     super::start_logging("info");
     let config = match &args.config {
@@ -46,12 +46,19 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     let mut refresh = tokio::time::interval(REFRESH);
     let stop = crate::stop::requested();
     tokio::pin!(stop);
-    let mut hangup = signal(SignalKind::hangup()).context("cannot wait for signals")?;
+    let on = |kind| signal(kind).context("cannot wait for signals");
+    let mut hangup = on(SignalKind::hangup())?;
+    let (mut leave, mut stay) = (on(SignalKind::user_defined1())?, on(SignalKind::user_defined2())?);
     loop {
         tokio::select! {
             stopped = &mut stop => break stopped.context("cannot wait for signals")?,
             Some(()) = hangup.recv() => reload(&server),
             error = ended(&mut mesh) => return Err(error),
+            Some(()) = leave.recv() => drain(&server, config.drain.as_ref()).await,
+            Some(()) = stay.recv() => {
+                tracing::info!("clients are taken again");
+                server.undrain().await;
+            }
             _ = refresh.tick() => {
                 let broker = Broker::of(&server).await;
                 let shown = mesh.as_ref().map(|mesh| mesh.status.borrow().clone());
@@ -60,6 +67,10 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
         }
     }
     super::print("Stopping.\n")?;
+    if let Some(config) = &config.drain {
+        drain(&server, Some(config)).await;
+        tokio::time::sleep(Duration::from_secs(config.linger)).await;
+    }
     if let Some(mesh) = mesh {
         mesh.stop().await?;
     }
@@ -93,6 +104,13 @@ async fn ended(mesh: &mut Option<Mesh>) -> anyhow::Error {
         Some(mesh) => mesh.ended().await,
         None => std::future::pending().await,
     }
+}
+
+/// Sends clients to the server of the configuration; without one they are told to try any other.
+async fn drain(server: &Server, config: Option<&Drain>) {
+    let reference = config.map(|config| config.server_reference.clone());
+    tracing::warn!(server = reference.as_deref(), "clients are sent to another server");
+    server.drain(reference, config.is_some_and(|config| config.permanent)).await;
 }
 
 /// Reads certificates, passwords and rules again.

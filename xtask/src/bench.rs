@@ -1,0 +1,31 @@
+//! `cargo xtask bench`: measurements, as tables.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::bail;
+use clap::ValueEnum;
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Bench {
+    /// What SUBSCRIBE costs beside a million retained messages
+    Retained,
+    /// Half-open connections: 19,000 at once and 100,000 in succession, in memory
+    HalfOpen,
+}
+
+/// Measures: time with the optimisations of a release, memory as the tests are built.
+pub(crate) fn run(root: &Path, bench: Bench) -> anyhow::Result<()> {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.current_dir(root);
+    let words = match bench {
+        Bench::Retained => "run --quiet --release --package mqtt-broker --example retained",
+        Bench::HalfOpen => "test --quiet --package trellis --test half_open -- --nocapture",
+    };
+    cargo.args(words.split(' ')).env("TRELLIS_LONG", "1");
+    if !cargo.status()?.success() {
+        bail!("the measurement failed");
+    }
+    Ok(())
+}
