@@ -42,7 +42,7 @@ const NEVER: [(&str, &str); 1] = [("gateway", "mesh-sim")];
 const MEETING_PLACES: [&str; 2] = ["gateway", "trellis"];
 
 /// The modules of `mesh-proto`, in the order in which they may import one another (DESIGN of the stack).
-const MESH_PROTO_ORDER: [&str; 11] = [
+const MESH_PROTO_ORDER: [&str; 13] = [
     "keys",
     "bearer",
     "provisioning",
@@ -50,6 +50,8 @@ const MESH_PROTO_ORDER: [&str; 11] = [
     "network",
     "lower_transport",
     "upper_transport",
+    "friend",
+    "low_power",
     "heartbeat",
     "access",
     "foundation",

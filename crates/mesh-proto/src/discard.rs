@@ -38,6 +38,8 @@ pub enum Discard {
     TransportKey,
     /// Upper transport: a control message that this node has no use for.
     ControlOpcode,
+    /// Friendship: it is of no friendship of this node, or nothing that was waited for.
+    Friendship,
     /// Access: its layout is none that the specification has.
     AccessPdu,
     /// Access: no model that it reaches knows its opcode under its key.

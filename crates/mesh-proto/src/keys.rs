@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use mesh_crypto::{AppKey, DevKey, NetKey, NetworkKeys};
+use mesh_crypto::{AppKey, DevKey, FriendshipParameters, NetKey, NetworkKeys};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::{AppKeyIndex, NetKeyIndex};
 
@@ -22,6 +22,25 @@ pub enum MessageKey {
     LocalDevice,
     /// The device key of the other node: this one is its Configuration Client.
     RemoteDevice,
+}
+
+/// Which security material a network PDU is secured with (MshPRT §3.9.6.3.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Credentials {
+    /// The subnet's: all its nodes can read it.
+    #[default]
+    Flooding,
+    /// A friendship's: only its two nodes can.
+    Friendship(FriendshipParameters),
+}
+
+/// The security material of a friendship. It follows the refresh of its NetKey.
+#[derive(Clone, Debug)]
+struct Friendship {
+    net_key_index: NetKeyIndex,
+    parameters: FriendshipParameters,
+    current: NetworkKeys,
+    new: Option<NetworkKeys>,
 }
 
 /// How far the refresh of a subnet's key is (MshPRT §3.11.4).
@@ -116,20 +135,36 @@ impl Application {
     }
 }
 
+/// Security material that PDUs are accepted with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Receiving<'a> {
+    pub(crate) net_key_index: NetKeyIndex,
+    pub(crate) credentials: Credentials,
+    /// Whether it comes from the new key of a refresh.
+    pub(crate) is_new: bool,
+    pub(crate) keys: &'a NetworkKeys,
+}
+
 /// All keys of a node.
 #[derive(Clone, Debug)]
 pub struct Keys {
     device: DevKey,
     subnets: Vec<Subnet>,
     applications: Vec<Application>,
+    friendships: Vec<Friendship>,
     remote_devices: BTreeMap<UnicastAddress, (u8, DevKey)>,
 }
 
 impl Keys {
     /// A node's keys as provisioning leaves them: one NetKey, and its device key.
     pub fn new(device: DevKey, index: NetKeyIndex, net_key: NetKey) -> Self {
-        let mut keys =
-            Self { device, subnets: Vec::new(), applications: Vec::new(), remote_devices: BTreeMap::new() };
+        let mut keys = Self {
+            device,
+            subnets: Vec::new(),
+            applications: Vec::new(),
+            friendships: Vec::new(),
+            remote_devices: BTreeMap::new(),
+        };
         keys.add_subnet(index, net_key);
         keys
     }
@@ -174,8 +209,13 @@ impl Keys {
     /// Begins the refresh of a subnet's key. The caller has seen to it that there is none.
     pub(crate) fn update_subnet(&mut self, index: NetKeyIndex, net_key: NetKey) {
         if let Some(subnet) = self.subnet_mut(index) {
-            subnet.new = Some(net_key.into());
             subnet.phase = KeyRefreshPhase::First;
+            for friendship in self.friendships.iter_mut().filter(|x| x.net_key_index == index) {
+                friendship.new = Some(NetworkKeys::friendship(&net_key, friendship.parameters));
+            }
+        }
+        if let Some(subnet) = self.subnet_mut(index) {
+            subnet.new = Some(net_key.into());
         }
     }
 
@@ -200,6 +240,66 @@ impl Keys {
                 application.current = new;
             }
         }
+        for friendship in self.friendships.iter_mut().filter(|x| x.net_key_index == index) {
+            if let Some(new) = friendship.new.take() {
+                friendship.current = new;
+            }
+        }
+    }
+
+    /// Adds the material of a friendship in a subnet of this node.
+    pub(crate) fn add_friendship(&mut self, net_key_index: NetKeyIndex, parameters: FriendshipParameters) {
+        self.remove_friendship(net_key_index, parameters);
+        let Some(subnet) = self.subnet(net_key_index) else { return };
+        let derive = |material: &NetMaterial| NetworkKeys::friendship(&material.net_key, parameters);
+        let (current, new) = (derive(&subnet.current), subnet.new.as_ref().map(derive));
+        self.friendships.push(Friendship { net_key_index, parameters, current, new });
+    }
+
+    /// Forgets the material of a friendship.
+    pub(crate) fn remove_friendship(&mut self, net_key_index: NetKeyIndex, parameters: FriendshipParameters) {
+        self.friendships.retain(|x| x.net_key_index != net_key_index || x.parameters != parameters);
+    }
+
+    /// What a PDU is sent with in a subnet; `None` when the node does not have it, or no longer.
+    pub fn sending_material(
+        &self,
+        net_key_index: NetKeyIndex,
+        credentials: Credentials,
+    ) -> Option<&NetworkKeys> {
+        let subnet = self.subnet(net_key_index)?;
+        let Credentials::Friendship(parameters) = credentials else {
+            return Some(&subnet.sending().flooding);
+        };
+        let is_it = |x: &&Friendship| x.net_key_index == net_key_index && x.parameters == parameters;
+        let friendship = self.friendships.iter().find(is_it)?;
+        match (subnet.phase, &friendship.new) {
+            (KeyRefreshPhase::Second, Some(new)) => Some(new),
+            _ => Some(&friendship.current),
+        }
+    }
+
+    /// All that PDUs are accepted with, and whether it comes from the new key of a refresh.
+    pub(crate) fn receiving_material(&self) -> impl Iterator<Item = Receiving<'_>> {
+        let flooding = self.subnets.iter().flat_map(|subnet| {
+            subnet.receiving().zip([false, true]).map(move |(material, is_new)| Receiving {
+                net_key_index: subnet.index,
+                credentials: Credentials::Flooding,
+                is_new,
+                keys: &material.flooding,
+            })
+        });
+        let friendship = self.friendships.iter().flat_map(|friendship| {
+            core::iter::once(&friendship.current).chain(&friendship.new).zip([false, true]).map(
+                move |(keys, is_new)| Receiving {
+                    net_key_index: friendship.net_key_index,
+                    credentials: Credentials::Friendship(friendship.parameters),
+                    is_new,
+                    keys,
+                },
+            )
+        });
+        flooding.chain(friendship)
     }
 
     fn subnet_mut(&mut self, index: NetKeyIndex) -> Option<&mut Subnet> {
@@ -220,11 +320,13 @@ impl Keys {
     pub(crate) fn clear(&mut self) {
         self.subnets.clear();
         self.applications.clear();
+        self.friendships.clear();
     }
 
     /// Leaves a subnet, and forgets the AppKeys bound to it; returns their indexes.
     pub(crate) fn remove_subnet(&mut self, index: NetKeyIndex) -> Vec<AppKeyIndex> {
         self.subnets.retain(|subnet| subnet.index != index);
+        self.friendships.retain(|friendship| friendship.net_key_index != index);
         let bound: Vec<AppKeyIndex> =
             self.applications_of(index).map(|application| application.index).collect();
         self.applications.retain(|application| application.net_key_index != index);

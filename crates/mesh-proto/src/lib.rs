@@ -1,7 +1,8 @@
 //! A Bluetooth Mesh node, from the bearer to the foundation models, as a state machine without I/O.
 //!
 //! The modules are the layers of the Mesh Protocol specification, and each imports only those before it:
-//! keys, bearer, provisioning, beacon, network, lower transport, upper transport, heartbeat, access, foundation, node.
+//! keys, bearer, provisioning, beacon, network, lower transport, upper transport, friend, low power, heartbeat, access,
+//! foundation, node.
 //! [`node::Node`] joins them: advertisements go in and out, commands and events connect it to its host, and time is
 //! an argument. [`provisioning`] makes a device a node, and is on its own.
 //!
@@ -16,7 +17,7 @@
 //! use mesh_proto::foundation::Product;
 //! use mesh_proto::keys::MessageKey;
 //! use mesh_proto::network::Relay;
-//! use mesh_proto::node::{Command, Node, NodeConfig, OutgoingMessage, Provisioned};
+//! use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned};
 //! use mesh_proto::upper_transport::Destination;
 //! use mesh_wire::address::UnicastAddress;
 //! use mesh_wire::foundation::ConfigMessage;
@@ -39,6 +40,7 @@
 //! #             relay: Relay { enabled: false, retransmit: transmit },
 //! #             default_ttl: Ttl::new(5).unwrap(),
 //! #             seed: [0; 32],
+//! #             options: NodeOptions::default(),
 //! #         },
 //! #     )
 //! # }
@@ -73,8 +75,10 @@ pub mod access;
 pub mod beacon;
 pub mod bearer;
 pub mod foundation;
+pub mod friend;
 pub mod heartbeat;
 pub mod keys;
+pub mod low_power;
 pub mod lower_transport;
 pub mod network;
 pub mod node;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clock::Instant;
 use mesh_proto::Discard;
+use mesh_proto::keys::Credentials;
 use mesh_proto::lower_transport::{
     MessageId, Reassembler, SarReceiver, SarTransmitter, SegmentSource, SegmentedError, SegmentedMessage,
     Segmenter,
@@ -36,6 +37,7 @@ fn message(dst: u16, seq: u32, upper: Vec<u8>) -> SegmentedMessage {
         kind: KIND,
         seq_auth: at(seq),
         upper,
+        credentials: Credentials::Flooding,
     }
 }
 

@@ -28,6 +28,7 @@ pub mod beacon;
 pub mod bearer;
 pub mod directed_forwarding;
 pub mod foundation;
+pub mod friendship;
 pub mod heartbeat;
 pub mod lower_transport;
 pub mod network;

@@ -11,6 +11,7 @@ use mesh_wire::{NetKeyIndex, Ttl};
 use super::FeatureStates;
 use crate::access::Elements;
 use crate::beacon::Beacons;
+use crate::friend::Friend;
 use crate::heartbeat::Heartbeats;
 use crate::keys::Keys;
 use crate::network::NetworkLayer;
@@ -34,6 +35,8 @@ pub struct ConfigurationServer<'a> {
     pub heartbeats: &'a mut Heartbeats,
     /// GATT Proxy, Friend, Node Identity.
     pub features: &'a mut FeatureStates,
+    /// The Poll Timeouts of Low Power nodes, if the node may be their Friend.
+    pub friend: Option<&'a Friend>,
     /// Default TTL.
     pub default_ttl: &'a mut Ttl,
     /// Composition Data page 0.
@@ -127,7 +130,9 @@ impl ConfigurationServer<'_> {
             }
             // A node that is no friend of the node with this address has no timeout of it.
             M::LowPowerNodePollTimeoutGet { address } => {
-                M::LowPowerNodePollTimeoutStatus { address: *address, poll_timeout: 0 }
+                let friend = self.friend.as_ref();
+                let poll_timeout = friend.map_or(0, |friend| friend.poll_timeout_of(self.now, *address));
+                M::LowPowerNodePollTimeoutStatus { address: *address, poll_timeout }
             }
             _ => return None,
         })

@@ -138,6 +138,11 @@ impl Reassembler {
         session.is_some_and(|session| Some(session.seq_auth) == seq_auth)
     }
 
+    /// Whether the message of this source to this destination is being, or was last, put together.
+    pub fn is_receiving(&self, path: (UnicastAddress, Address), seq_auth: SeqAuth) -> bool {
+        self.sessions.get(&path).is_some_and(|session| session.seq_auth == seq_auth)
+    }
+
     /// Sends acknowledgments that are due, and forgets messages that did not become whole in time.
     pub fn handle_timeout(&mut self, now: Instant) {
         while let Some(timer) = self.timers.pop_expired(now) {

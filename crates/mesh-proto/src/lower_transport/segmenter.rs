@@ -8,6 +8,7 @@ use mesh_wire::{NetKeyIndex, Seq, SeqAuth, Ttl};
 
 use super::{MessageId, SarTransmitter};
 use crate::discard::Discard;
+use crate::keys::Credentials;
 use crate::network::Outgoing;
 
 /// How far the sequence number may run ahead of a message's SeqAuth before the receiver could no longer tell
@@ -33,6 +34,8 @@ pub struct SegmentedMessage {
     pub seq_auth: SeqAuth,
     /// The upper transport PDU: 1 to 384 octets (256 of a control message).
     pub upper: Vec<u8>,
+    /// The material that secures its segments.
+    pub credentials: Credentials,
 }
 
 /// Why a segmented message did not arrive.
@@ -299,6 +302,7 @@ impl Transfer {
             src: self.message.src,
             dst: self.message.dst,
             pdu: LowerTransportPdu::Segment(segment),
+            credentials: self.message.credentials,
             seq,
         }
     }

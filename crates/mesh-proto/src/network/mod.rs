@@ -5,6 +5,7 @@ mod iv_update;
 
 use core::time::Duration;
 
+use mesh_crypto::NetworkKeys;
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
 use mesh_wire::lower_transport::LowerTransportPdu;
@@ -13,7 +14,7 @@ use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Seq, SeqAuth, Transmit, Ttl};
 
 use crate::bearer::Transmission;
 use crate::discard::Discard;
-use crate::keys::{Keys, NetMaterial};
+use crate::keys::{Credentials, Keys, Receiving};
 use cache::MessageCache;
 
 pub use iv_update::{
@@ -33,6 +34,8 @@ pub struct NetworkLayer {
     pub(crate) iv: IvUpdate,
     next_seq: Option<Seq>,
     cache: MessageCache,
+    /// The friendship in which this node is the Low Power node, if there is one.
+    pub(crate) low_power: Option<LowPowerLink>,
     /// Network Transmit: how what this node sends is repeated.
     pub network_transmit: Transmit,
     /// Relay and Relay Retransmit: whether, and how, this node repeats what others send.
@@ -57,6 +60,28 @@ pub struct Arrived {
     pub net_key_index: NetKeyIndex,
     /// The IV Index that secured it.
     pub iv_index: IvIndex,
+    /// The material that secured it.
+    pub credentials: Credentials,
+    /// Whether that came from the new key of a refresh.
+    pub is_new_key: bool,
+    /// Whether the same was here before: so much is told of what a Friend sends, as it is an answer even then.
+    pub is_repeated: bool,
+}
+
+/// What a Low Power node hears while it has a Friend: nothing in the Friend's subnet but the Friend, and that only
+/// when it waits for an answer. What else its radio happens to catch comes from the Friend Queue in due order.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LowPowerLink {
+    pub(crate) net_key_index: NetKeyIndex,
+    pub(crate) credentials: Credentials,
+    pub(crate) is_waiting: bool,
+}
+
+impl LowPowerLink {
+    fn hears(&self, material: &Receiving<'_>) -> bool {
+        self.net_key_index != material.net_key_index
+            || (self.is_waiting && self.credentials == material.credentials)
+    }
 }
 
 /// What the layer above wants sent.
@@ -72,6 +97,8 @@ pub struct Outgoing {
     pub dst: Address,
     /// The content.
     pub pdu: LowerTransportPdu,
+    /// The material that secures it.
+    pub credentials: Credentials,
     /// The sequence number that was taken for it already, because the layers above needed it; `None`: the
     /// next one.
     pub seq: Option<Seq>,
@@ -104,6 +131,7 @@ impl NetworkLayer {
             iv: IvUpdate::new(iv_index, false),
             next_seq: Some(Seq::ZERO),
             cache: MessageCache::default(),
+            low_power: None,
             network_transmit,
             relay,
         }
@@ -161,11 +189,10 @@ impl NetworkLayer {
         let iv_index = self.iv.receiving(ivi).ok_or(Discard::NetworkKey)?;
         let mut discard = Discard::NetworkKey;
         // Several keys may share a NID: each that does is tried.
-        let candidates = (keys.subnets().iter())
-            .flat_map(|subnet| subnet.receiving().map(move |material| (subnet.index, material)))
-            .filter(|(_, material)| material.flooding.nid() == nid);
-        for (index, material) in candidates {
-            match self.open(index, material, octets, iv_index) {
+        let link = self.low_power;
+        let is_heard = |material: &Receiving<'_>| link.is_none_or(|link| link.hears(material));
+        for material in keys.receiving_material().filter(|x| x.keys.nid() == nid && is_heard(x)) {
+            match self.open(&material, octets, iv_index) {
                 Ok(arrived) => return Ok(arrived),
                 Err(Discard::NetworkKey) => {}
                 Err(other) => discard = other,
@@ -176,8 +203,7 @@ impl NetworkLayer {
 
     fn open(
         &mut self,
-        net_key_index: NetKeyIndex,
-        material: &NetMaterial,
+        material: &Receiving<'_>,
         octets: &[u8],
         iv_index: IvIndex,
     ) -> Result<Arrived, Discard> {
@@ -186,30 +212,35 @@ impl NetworkLayer {
             DecodeError::Mic | DecodeError::Prohibited("SRC") => Discard::NetworkKey,
             _ => Discard::NetworkPdu,
         };
-        let header = Header::deobfuscate(octets, &material.flooding, iv_index).map_err(wrong)?;
+        let header = Header::deobfuscate(octets, material.keys, iv_index).map_err(wrong)?;
         let entry = (iv_index, header.src, header.seq);
-        if self.cache.contains(&entry) {
+        let is_repeated = self.cache.contains(&entry);
+        if is_repeated && material.credentials == Credentials::Flooding {
             return Err(Discard::Cached);
         }
-        let pdu = header.decrypt(octets, &material.flooding, iv_index).map_err(wrong)?;
+        let pdu = header.decrypt(octets, material.keys, iv_index).map_err(wrong)?;
         if self.own_element(pdu.src).is_some() {
             return Err(Discard::OwnSource);
         }
         self.cache.insert(entry);
-        Ok(Arrived { pdu, net_key_index, iv_index })
+        let Receiving { net_key_index, credentials, is_new: is_new_key, .. } = *material;
+        Ok(Arrived { pdu, net_key_index, iv_index, credentials, is_new_key, is_repeated })
     }
 
     /// What this node relays of a PDU that arrived (MshPRT §3.4.6.3): the same with a TTL of one less, unless
-    /// the node does not relay, the TTL is used up, or the PDU has come to its only destination.
+    /// the node does not relay, the TTL is used up, or the PDU has come to its only destination. What a Low Power
+    /// node secured with the material of its friendship goes on in the whole subnet, even if the Friend does not
+    /// relay; the caller has seen to it that this node is the Friend.
     pub fn relay(&self, keys: &Keys, arrived: &Arrived, delay: Duration) -> Option<Transmission> {
         let is_at_its_end = arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some());
-        if !self.relay.enabled || is_at_its_end {
+        let is_flooding = arrived.credentials == Credentials::Flooding;
+        if (is_flooding && !self.relay.enabled) || is_at_its_end {
             return None;
         }
         let pdu = NetworkPdu { ttl: arrived.pdu.ttl.relayed()?, ..arrived.pdu.clone() };
-        let material = keys.subnet(arrived.net_key_index)?.sending();
-        let retransmit = self.relay.retransmit;
-        Some(transmission(&pdu, material, arrived.iv_index, retransmit, delay))
+        let material = keys.sending_material(arrived.net_key_index, Credentials::Flooding)?;
+        let transmit = if is_flooding { self.relay.retransmit } else { self.network_transmit };
+        Some(transmission(&pdu, material, arrived.iv_index, transmit, delay))
     }
 
     /// Secures what the layers above send (MshPRT §3.4.6.2).
@@ -221,38 +252,56 @@ impl NetworkLayer {
         keys: &Keys,
         outgoing: &Outgoing,
     ) -> Result<Option<Transmission>, SequenceExhausted> {
-        let Some(subnet) = keys.subnet(outgoing.net_key_index) else {
+        let material = keys.sending_material(outgoing.net_key_index, outgoing.credentials);
+        let Some(material) = material.filter(|_| u8::from(outgoing.ttl) != 1) else {
             return Ok(None);
         };
-        if u8::from(outgoing.ttl) == 1 {
-            return Ok(None);
-        }
         let seq = match outgoing.seq {
             Some(seq) => seq,
             None => self.take_seq()?,
         };
-        let pdu = NetworkPdu {
-            ctl: outgoing.pdu.ctl(),
-            ttl: outgoing.ttl,
+        let pdu = outgoing.to_pdu(seq);
+        Ok(Some(transmission(&pdu, material, self.iv_index(), self.network_transmit, Duration::ZERO)))
+    }
+
+    /// Secures what goes between a Friend and its Low Power node, which is sent once (MshPRT §3.4.6.4).
+    pub(crate) fn send_once(
+        &self,
+        keys: &Keys,
+        net_key_index: NetKeyIndex,
+        credentials: Credentials,
+        (pdu, iv_index): (&NetworkPdu, IvIndex),
+    ) -> Option<Transmission> {
+        let material = keys.sending_material(net_key_index, credentials)?;
+        let once = Transmit::from_octet(0);
+        Some(transmission(pdu, material, iv_index, once, Duration::ZERO))
+    }
+}
+
+impl Outgoing {
+    /// The PDU with its sequence number.
+    pub(crate) fn to_pdu(&self, seq: Seq) -> NetworkPdu {
+        NetworkPdu {
+            ctl: self.pdu.ctl(),
+            ttl: self.ttl,
             seq,
-            src: outgoing.src,
-            dst: outgoing.dst,
-            transport_pdu: outgoing.pdu.encode(),
-        };
-        Ok(Some(transmission(&pdu, subnet.sending(), self.iv_index(), self.network_transmit, Duration::ZERO)))
+            src: self.src,
+            dst: self.dst,
+            transport_pdu: self.pdu.encode(),
+        }
     }
 }
 
 fn transmission(
     pdu: &NetworkPdu,
-    material: &NetMaterial,
+    material: &NetworkKeys,
     iv_index: IvIndex,
     transmit: Transmit,
     delay: Duration,
 ) -> Transmission {
     Transmission {
         ad_type: AdType::MeshMessage,
-        data: pdu.secure(&material.flooding, iv_index),
+        data: pdu.secure(material, iv_index),
         count: transmit.transmissions(),
         interval: transmit.interval(),
         delay,

@@ -1,5 +1,6 @@
 //! A node (MshPRT §2.3.4): all layers joined, from what a bearer receives to what a model does.
 
+mod friendship;
 mod network_state;
 mod publish;
 mod receive;
@@ -24,8 +25,10 @@ use crate::beacon::Beacons;
 use crate::bearer::{Received, Transmission};
 use crate::discard::{Discard, DiscardCounts};
 use crate::foundation::{ConfigurationServer, FeatureStates, Product, describe};
+use crate::friend::{Friend, FriendSettings};
 use crate::heartbeat::Heartbeats;
 use crate::keys::{KeyRefreshPhase, Keys, MessageKey};
+use crate::low_power::{LowPower, LowPowerSettings};
 use crate::lower_transport::{
     MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
 };
@@ -34,7 +37,7 @@ use crate::upper_transport::Destination;
 
 pub use records::{Record, RecordKey, RestoreError};
 
-/// Sources that a node protects against replay: the CRPL of its composition data.
+/// Sources that a node protects against replay, unless [`NodeOptions::replay_list`] says otherwise.
 const REPLAY_LIST: u16 = 256;
 
 /// Messages that may wait in a node: for their random delay, or for another to the same destination.
@@ -70,6 +73,27 @@ pub struct NodeConfig {
     pub default_ttl: Ttl,
     /// What its random delays come from.
     pub seed: [u8; 32],
+    /// What most nodes leave as it is.
+    pub options: NodeOptions,
+}
+
+/// The parts of a [`NodeConfig`] that most nodes leave as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// Sources that the node protects against replay, the CRPL of its composition data; 256 by default. A source takes
+    /// about 30 octets. A node that hears from more takes nothing from the others: one that is talked to by a whole
+    /// network needs as many as that has elements.
+    pub replay_list: u16,
+    /// The Friend feature; `None`: the node does not have it.
+    pub friend: Option<FriendSettings>,
+    /// The Low Power feature; `None`: the node does not have it. It is switched on by [`Command::LowPower`].
+    pub low_power: Option<LowPowerSettings>,
+}
+
+impl Default for NodeOptions {
+    fn default() -> Self {
+        Self { replay_list: REPLAY_LIST, friend: None, low_power: None }
+    }
 }
 
 /// An access message that the host has a model send.
@@ -114,6 +138,11 @@ pub enum Command {
     },
     /// Begins or ends an IV Update, or makes its tests possible.
     IvUpdate(IvUpdateCommand),
+    /// Has a node with the Low Power feature look for a Friend, and sleep once it has one; or stay awake. A host says
+    /// so again after a restart.
+    LowPower(bool),
+    /// Has a Low Power node ask its Friend now, as a host does that waits for an answer.
+    Poll,
     /// Has the node's own Configuration Server carry out a request, as if a Configuration Client had sent it.
     Configure(ConfigMessage),
 }
@@ -167,6 +196,9 @@ pub enum CommandError {
     /// A Configuration Server does not get such messages.
     #[error("a Configuration Server does not get such messages")]
     NotARequest,
+    /// The node does not have the Low Power feature.
+    #[error("this node does not have the Low Power feature; it is an option of its making")]
+    NotLowPower,
     /// The IV Index cannot be changed so, or not now.
     #[error(transparent)]
     IvUpdate(IvUpdateError),
@@ -216,8 +248,26 @@ pub enum Event {
         /// The features that are in use there.
         features: Features,
     },
+    /// A friendship began or ended.
+    Friendship {
+        /// The other node: the Friend, or the Low Power node.
+        with: UnicastAddress,
+        /// Which of the two this node is.
+        role: FriendshipRole,
+        /// Whether it began.
+        has_begun: bool,
+    },
     /// A Configuration Client has taken the node out of the network; it must be provisioned anew.
     Reset,
+}
+
+/// What a node is in a friendship.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FriendshipRole {
+    /// It keeps messages for the other.
+    Friend,
+    /// It sleeps.
+    LowPower,
 }
 
 /// Why a message was not sent.
@@ -265,6 +315,10 @@ pub struct Node {
     beacons: Beacons,
     heartbeats: Heartbeats,
     features: FeatureStates,
+    /// The Friend feature, if the node has it.
+    friend: Option<Friend>,
+    /// The Low Power feature, if the node has it.
+    low_power: Option<LowPower>,
     publications: publish::Publications,
     timers: Timers<Timer>,
     waiting: send::Waiting,
@@ -296,8 +350,8 @@ impl Node {
             company: config.product.company,
             product: config.product.product,
             version: config.product.version,
-            replay_list: REPLAY_LIST,
-            features: Features::RELAY,
+            replay_list: config.options.replay_list,
+            features: friendship::supported(&config.options),
             elements: describe(&elements),
         };
         let element_count = u8::try_from(elements.len()).unwrap_or(u8::MAX);
@@ -305,6 +359,9 @@ impl Node {
         beacons.set_enabled(true);
         let mut beacon_rng = ChaCha8Rng::from_seed(config.seed);
         beacon_rng.set_stream(1);
+        let mut low_power_rng = ChaCha8Rng::from_seed(config.seed);
+        low_power_rng.set_stream(2);
+        let options = config.options;
         Self {
             address,
             composition,
@@ -317,13 +374,20 @@ impl Node {
                 config.network_transmit,
                 config.relay,
             ),
-            replay_list: ReplayList::new(usize::from(REPLAY_LIST)),
+            replay_list: ReplayList::new(usize::from(options.replay_list)),
             segmenter: Segmenter::new(SarTransmitter::default()),
             reassembler: Reassembler::new(SarReceiver::default()),
             elements,
             beacons,
             heartbeats: Heartbeats::default(),
-            features: FeatureStates { supported: Features::RELAY, ..FeatureStates::default() },
+            features: FeatureStates {
+                supported: friendship::supported(&options),
+                friend: options.friend.is_some_and(|friend| friend.enabled),
+                ..FeatureStates::default()
+            },
+            friend: options.friend.map(|friend| Friend::new(address, friend, SarReceiver::default())),
+            low_power: (options.low_power)
+                .map(|settings| LowPower::new(address, element_count, settings, low_power_rng)),
             publications: publish::Publications::default(),
             timers: Timers::new(),
             waiting: send::Waiting::default(),
@@ -427,6 +491,8 @@ impl Node {
         }
         self.start(now);
         let answer = match command {
+            Command::LowPower(is_on) => self.command_low_power(now, is_on).map(|()| Answer::Done),
+            Command::Poll => self.command_poll(now).map(|()| Answer::Done),
             Command::IvUpdate(command) => self.command_iv_update(now, command).map(|()| Answer::Done),
             Command::Send(message) => self.send(now, message).map(Answer::Sending),
             Command::Publish { element, model, payload } => {
@@ -458,6 +524,7 @@ impl Node {
         self.reassembler.handle_timeout(now);
         self.segmenter.handle_timeout(now);
         self.handle_network_timeouts(now);
+        self.handle_friendship_timeouts(now);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Waiting(number) => self.send_waiting(now, number),
@@ -490,6 +557,8 @@ impl Node {
             self.network.iv.poll_timeout(),
             self.beacons.poll_timeout(),
             self.heartbeats.poll_timeout(),
+            self.friend.as_ref().and_then(Friend::poll_timeout),
+            self.low_power.as_ref().and_then(LowPower::poll_timeout),
         ];
         layers.into_iter().flatten().chain(servers).min()
     }
@@ -533,6 +602,7 @@ impl Node {
             elements: &mut self.elements,
             network: &mut self.network,
             default_ttl: &mut self.default_ttl,
+            friend: self.friend.as_ref(),
             composition: &self.composition,
         };
         let answer = server.handle(request, via)?;
@@ -545,6 +615,7 @@ impl Node {
                 self.tell_key_refresh(now, index);
             }
         }
+        self.follow_configuration(now);
         self.tell_features(features);
         if self.is_started {
             self.join_beacons(now);

@@ -9,12 +9,12 @@ use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::Features;
 use mesh_wire::heartbeat::{self, Heartbeat};
 use mesh_wire::lower_transport::LowerTransportPdu;
-use mesh_wire::{NetKeyIndex, Seq};
+use mesh_wire::{IvIndex, NetKeyIndex, Seq};
 
 use super::{Command, CommandError, Event, IvUpdateCommand, Node, Timer, random_ms};
 use crate::bearer::Transmission;
 use crate::discard::Discard;
-use crate::keys::{KeyRefreshPhase, Subnet};
+use crate::keys::{Credentials, KeyRefreshPhase, Subnet};
 use crate::network::{Arrived, IvChange, IvUpdate, Outgoing};
 
 /// The sequence number from which on a node asks for an IV Update: half of them are left, which is far more than 96
@@ -62,6 +62,7 @@ impl Node {
             (Features::RELAY, self.network.relay.enabled),
             (Features::PROXY, self.features.proxy),
             (Features::FRIEND, self.features.friend),
+            (Features::LOW_POWER, self.low_power.as_ref().is_some_and(|x| x.friend().is_some())),
         ] {
             features |= if is_on { feature.0 } else { 0 };
         }
@@ -74,6 +75,7 @@ impl Node {
             self.is_started = true;
             self.join_beacons(now);
             self.watch_hours(now);
+            self.follow_configuration(now);
         }
     }
 
@@ -91,15 +93,28 @@ impl Node {
         };
         let (index, is_new) = self.find_subnet(&beacon)?;
         self.beacons.observe(index);
-        self.follow_key_refresh(now, index, is_new, beacon.flags.key_refresh);
+        self.follow_network(now, index, is_new, beacon.flags, beacon.iv_index)
+    }
+
+    /// Follows what an authentic beacon or Friend Update says of a subnet; `is_new`: it was made with the new key of a
+    /// refresh.
+    pub(super) fn follow_network(
+        &mut self,
+        now: Instant,
+        index: NetKeyIndex,
+        is_new: bool,
+        flags: NetworkFlags,
+        iv_index: IvIndex,
+    ) -> Result<(), Discard> {
+        self.follow_key_refresh(now, index, is_new, flags.key_refresh);
         // §3.11.5: who belongs to the primary subnet takes newer IV Indexes from its beacons only.
         let has_primary = self.keys.subnet(NetKeyIndex::ZERO).is_some();
-        let is_newer = beacon.iv_index > self.network.iv.index();
+        let is_newer = iv_index > self.network.iv.index();
         if is_newer && has_primary && index != NetKeyIndex::ZERO {
             return Err(Discard::Beacon);
         }
         let is_sending = self.segmenter.is_sending();
-        let change = self.network.iv.handle_beacon(now, beacon.iv_index, beacon.flags.iv_update, is_sending);
+        let change = self.network.iv.handle_beacon(now, iv_index, flags.iv_update, is_sending);
         self.follow_iv_update(now, change);
         Ok(())
     }
@@ -138,6 +153,7 @@ impl Node {
     pub(super) fn tell_key_refresh(&mut self, now: Instant, net_key_index: NetKeyIndex) {
         if let Some(phase) = self.keys.subnet(net_key_index).map(|subnet| subnet.phase) {
             self.events.push_back(Event::KeyRefresh { net_key_index, phase });
+            self.tell_low_power_nodes(Some(net_key_index));
             self.hurry_beacons(now);
         }
     }
@@ -193,6 +209,7 @@ impl Node {
         }
         let (index, is_in_progress) = (self.network.iv.index(), self.network.iv.is_in_progress());
         self.events.push_back(Event::IvIndex { index, is_in_progress });
+        self.tell_low_power_nodes(None);
         self.record_iv_update(now);
         self.record_sequence();
         self.hurry_beacons(now);
@@ -266,6 +283,7 @@ impl Node {
             src: self.address,
             dst: publication.destination,
             pdu,
+            credentials: Credentials::Flooding,
             seq: None,
         };
         // Without sequence numbers there is no sign of life to give.

@@ -140,6 +140,6 @@ impl Node {
         let subnet = self.keys.application(publication.app_key_index)?.net_key_index;
         let message =
             OutgoingMessage { element, destination, key, ttl: publication.ttl, payload, segmented: false };
-        self.wait(at, subnet, message)
+        self.wait(at, subnet, message, publication.friendship_credentials)
     }
 }

@@ -10,6 +10,7 @@ use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::ConfigMessage;
+use mesh_wire::friendship::FriendshipMessage;
 use mesh_wire::lower_transport::{KeyHint, LowerTransportPdu, Segment, SegmentedKind};
 use mesh_wire::{DecodeError, ModelId, NetKeyIndex, SeqAuth, Ttl, heartbeat};
 
@@ -41,12 +42,14 @@ impl Node {
             AdType::PbAdv => return Err(Discard::AdType),
         }
         let arrived = self.network.receive(&self.keys, received.data)?;
+        let is_to_be_relayed = self.note_friendship(now, &arrived)?;
         let delay = self.random_ms(0, u32::try_from(RELAY_DELAY_MAX.as_millis()).unwrap_or(0));
-        if let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
+        if is_to_be_relayed && let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
             self.transmit.push_back(relayed);
         }
+        let is_stored = self.friend.as_mut().is_some_and(|friend| friend.store(now, &arrived));
         if !self.is_for_this_node(arrived.pdu.dst) && !self.counts_heartbeats_to(now, arrived.pdu.dst) {
-            return Err(Discard::NotForThisNode);
+            return if is_stored { Ok(()) } else { Err(Discard::NotForThisNode) };
         }
         self.replay_list.check(arrived.pdu.src, arrived.seq_auth())?;
         let lower = LowerTransportPdu::decode(arrived.pdu.ctl, &arrived.pdu.transport_pdu)
@@ -73,6 +76,9 @@ impl Node {
             LowerTransportPdu::UnsegmentedControl(opcode, parameters) => {
                 match opcode {
                     heartbeat::OPCODE => self.receive_heartbeat(now, &arrived, &parameters)?,
+                    opcode if FriendshipMessage::has_opcode(opcode) => {
+                        self.receive_friendship(now, &arrived, opcode, &parameters, received.rssi)?;
+                    }
                     _ => return Err(Discard::ControlOpcode),
                 }
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
@@ -308,7 +314,7 @@ impl Node {
             payload,
             segmented: false,
         };
-        self.wait(now + delay, delivery.net_key_index, message);
+        self.wait(now + delay, delivery.net_key_index, message, true);
     }
 
     pub(super) fn handle_server_timeouts(&mut self, now: Instant) {

@@ -12,7 +12,7 @@ use mesh_wire::lower_transport::{LowerTransportPdu, SegmentedKind, UNSEGMENTED_A
 use mesh_wire::{SeqAuth, Ttl};
 
 use super::{CommandError, Event, MAX_WAITING, Node, OutgoingMessage, SendError, Timer};
-use crate::keys::MessageKey;
+use crate::keys::{Credentials, MessageKey};
 use crate::lower_transport::{MessageId, SegmentedMessage};
 use crate::network::{Outgoing, SequenceExhausted};
 use crate::upper_transport::{self, Envelope};
@@ -38,6 +38,8 @@ struct Unsent {
     id: MessageId,
     net_key_index: NetKeyIndex,
     message: OutgoingMessage,
+    /// Whether a Low Power node sends it under the material of its friendship, while it has a Friend.
+    by_friend: bool,
 }
 
 impl Waiting {
@@ -81,7 +83,7 @@ impl Node {
         let net_key_index = upper_transport::subnet_of(&self.keys, message.key, primary)
             .map_err(|upper_transport::UnknownKey| CommandError::UnknownKey)?;
         let id = self.waiting.next_id();
-        match self.send_or_queue(now, Unsent { id, net_key_index, message }) {
+        match self.send_or_queue(now, Unsent { id, net_key_index, message, by_friend: true }) {
             Ok(()) => Ok(id),
             Err(SendError::SequenceExhausted) => Err(CommandError::SequenceExhausted),
             Err(SendError::Busy) => Err(CommandError::Busy),
@@ -89,13 +91,15 @@ impl Node {
         }
     }
 
-    /// Sends a message of the node's own at `at`. Without room it is dropped, as if it were lost on the air.
+    /// Sends a message of the node's own at `at`, a Low Power node `by_friend`. Without room it is dropped, as if it
+    /// were lost on the air.
     /// Returns the number under which it waits.
     pub(super) fn wait(
         &mut self,
         at: Instant,
         net_key_index: NetKeyIndex,
         message: OutgoingMessage,
+        by_friend: bool,
     ) -> Option<u64> {
         if self.waiting.len() >= MAX_WAITING {
             return None;
@@ -103,7 +107,7 @@ impl Node {
         let number = self.waiting.next_number;
         self.waiting.next_number += 1;
         let id = self.waiting.next_id();
-        self.waiting.delayed.insert(number, Unsent { id, net_key_index, message });
+        self.waiting.delayed.insert(number, Unsent { id, net_key_index, message, by_friend });
         self.timers.set(Timer::Waiting(number), at);
         Some(number)
     }
@@ -134,19 +138,34 @@ impl Node {
     /// Hands what the layers have ready to the bearers, until there is no more.
     pub(super) fn flush(&mut self, now: Instant) {
         loop {
-            if let Some(segment) = self.segmenter.poll_transmit() {
+            if let Some(mut segment) = self.segmenter.poll_transmit() {
+                if self.keys.sending_material(segment.net_key_index, segment.credentials).is_none() {
+                    // The friendship has ended meanwhile.
+                    segment.credentials = Credentials::Flooding;
+                }
                 // Without sequence numbers the message is given up by its timers.
                 let _ = self.send_network(&segment);
-            } else if let Some(ack) = self.reassembler.poll_ack() {
+            } else if let Some(ack) = self.poll_ack() {
                 let ttl = if ack.received_ttl == Ttl::ZERO { Ttl::ZERO } else { self.default_ttl };
                 let pdu = LowerTransportPdu::SegmentAck(ack.ack);
                 let (net_key_index, src, dst) = (ack.net_key_index, ack.src, Address::Unicast(ack.dst));
-                let _ = self.send_network(&Outgoing { net_key_index, ttl, src, dst, pdu, seq: None });
+                let credentials = Credentials::Flooding;
+                let _ = self.send_network(&Outgoing {
+                    net_key_index,
+                    ttl,
+                    src,
+                    dst,
+                    pdu,
+                    credentials,
+                    seq: None,
+                });
+            } else if self.do_for_friendships(now) {
             } else if let Some((id, result)) = self.segmenter.poll_finished() {
                 self.events.push_back(Event::Sent { id, result: result.map_err(SendError::Segmented) });
                 self.send_queued(now);
                 self.finish_iv_update(now);
             } else {
+                self.follow_low_power(now);
                 return;
             }
         }
@@ -164,18 +183,28 @@ impl Node {
 
     fn send_or_queue(&mut self, now: Instant, unsent: Unsent) -> Result<(), SendError> {
         let dst = unsent.message.destination.address();
+        if dst.unicast().is_some() && self.has_low_power_node(unsent.net_key_index, dst) {
+            let result = self.store_message(unsent.net_key_index, &unsent.message);
+            self.events.push_back(Event::Sent { id: unsent.id, result });
+            return Ok(());
+        }
         let is_segmented = unsent.message.segmented
             || unsent.message.payload.len() + Mic::Bits32.octets() > UNSEGMENTED_ACCESS;
         if is_segmented && self.segmenter.is_busy(dst) {
             return self.waiting.queue(unsent);
         }
-        let Unsent { id, net_key_index, message } = unsent;
+        let Unsent { id, net_key_index, message, by_friend } = unsent;
         self.loop_back(now, net_key_index, &message);
         if dst.unicast().is_some_and(|address| self.network.own_element(address).is_some()) {
             self.events.push_back(Event::Sent { id, result: Ok(()) });
             return Ok(());
         }
-        self.send_secured(now, id, net_key_index, &message, is_segmented)
+        if self.has_low_power_node(net_key_index, dst) {
+            // What has no room for a group's message misses it, as others may.
+            let _ = self.store_message(net_key_index, &message);
+        }
+        let credentials = self.credentials(net_key_index, by_friend);
+        self.send_secured(now, id, net_key_index, credentials, &message, is_segmented)
     }
 
     fn send_secured(
@@ -183,6 +212,7 @@ impl Node {
         now: Instant,
         id: MessageId,
         net_key_index: NetKeyIndex,
+        credentials: Credentials,
         message: &OutgoingMessage,
         is_segmented: bool,
     ) -> Result<(), SendError> {
@@ -203,17 +233,26 @@ impl Node {
         if is_segmented {
             let kind = SegmentedKind::Access { key: secured.hint, szmic: false };
             let upper = secured.upper;
-            self.segmenter
-                .send(now, SegmentedMessage { id, net_key_index, ttl, src, dst, kind, seq_auth, upper });
+            let message =
+                SegmentedMessage { id, net_key_index, ttl, src, dst, kind, seq_auth, upper, credentials };
+            self.segmenter.send(now, message);
             return Ok(());
         }
         let pdu = LowerTransportPdu::UnsegmentedAccess(secured.hint, secured.upper.into());
-        self.send_network(&Outgoing { net_key_index, ttl, src, dst, pdu, seq: Some(seq) })?;
+        self.send_network(&Outgoing { net_key_index, ttl, src, dst, pdu, credentials, seq: Some(seq) })?;
         self.events.push_back(Event::Sent { id, result: Ok(()) });
         Ok(())
     }
 
     pub(super) fn send_network(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
+        if outgoing.pdu.ctl() && self.store_control(outgoing) {
+            return Ok(());
+        }
+        self.send_at_once(outgoing)
+    }
+
+    /// Sends a PDU, whoever it is for.
+    pub(super) fn send_at_once(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
         let transmission = self.network.send(&self.keys, outgoing);
         self.record_sequence();
         self.transmit.extend(transmission.map_err(|SequenceExhausted| SendError::SequenceExhausted)?);
