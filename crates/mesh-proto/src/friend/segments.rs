@@ -15,7 +15,7 @@ use crate::network::Arrived;
 #[derive(Clone, Debug)]
 pub(super) struct Segments {
     reassembler: Reassembler,
-    pending: BTreeMap<(UnicastAddress, Address), (SeqAuth, Vec<NetworkPdu>)>,
+    pending: BTreeMap<(UnicastAddress, Address), (SeqAuth, Vec<(u8, NetworkPdu)>)>,
     refused: Vec<Ack>,
 }
 
@@ -55,13 +55,13 @@ impl Segments {
         if *of != seq_auth {
             (*of, *segments) = (seq_auth, Vec::new());
         }
-        segments.push(pdu);
+        segments.push((segment.seg_o, pdu));
         if whole.is_none() {
             return Vec::new();
         }
         let (_, mut segments) = self.pending.remove(&path).unwrap_or((seq_auth, Vec::new()));
-        segments.sort_by_key(|pdu| pdu.seq);
-        segments
+        segments.sort_by_key(|(seg_o, _)| *seg_o);
+        segments.into_iter().map(|(_, pdu)| pdu).collect()
     }
 
     fn refuse(&mut self, source: &SegmentSource, segment: &Segment) {

@@ -259,9 +259,6 @@ impl LowPower {
         match (message, &mut self.state) {
             (FriendshipMessage::Offer(offer), State::Requested(_, best)) if is_flooding => {
                 let criteria = self.settings.criteria;
-                if offer.queue_size < criteria.min_queue_size() {
-                    return Err(Discard::Friendship);
-                }
                 let delay =
                     |offer: &FriendOffer| criteria.local_delay_ms(offer.receive_window_ms, offer.rssi);
                 if best.as_ref().is_none_or(|(_, best)| delay(&offer) < delay(best)) {

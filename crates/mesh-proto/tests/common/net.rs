@@ -52,9 +52,11 @@ pub struct Net {
     pub sent: Vec<(usize, Transmission)>,
     /// Whether what one sends reaches another.
     pub hears: fn(usize, usize) -> bool,
+    /// What the node with an address has beyond the usual.
+    pub options: fn(u16) -> NodeOptions,
 }
 
-fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
+fn parts(address: u16, elements: Vec<Element>, options: NodeOptions) -> (Provisioned, NodeConfig) {
     let transmit = Transmit::from_octet(0);
     let provisioned = Provisioned {
         net_key: net_key(1),
@@ -70,13 +72,23 @@ fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
         relay: Relay { enabled: false, retransmit: transmit },
         default_ttl: Ttl::new(5).unwrap(),
         seed: [u8::try_from(address).unwrap(); 32],
-        options: NodeOptions::default(),
+        options,
     };
     (provisioned, config)
 }
 
 pub fn restore(now: Instant, address: u16, elements: Vec<Element>, store: &Store) -> Node {
-    let (provisioned, config) = parts(address, elements);
+    restore_with(now, address, elements, NodeOptions::default(), store)
+}
+
+pub fn restore_with(
+    now: Instant,
+    address: u16,
+    elements: Vec<Element>,
+    options: NodeOptions,
+    store: &Store,
+) -> Node {
+    let (provisioned, config) = parts(address, elements, options);
     let stored = store.iter().map(|(key, value)| (RecordKey::from_octets(key).unwrap(), value.clone()));
     Node::restore(now, provisioned, config, stored).unwrap()
 }
@@ -88,7 +100,14 @@ pub fn elements() -> Vec<Element> {
 impl Net {
     /// Nodes with the addresses 1, 2, … that have one application and a model for it.
     pub fn new(count: u16) -> Self {
-        let nodes = (1..=count).map(|address| restore(Instant::ORIGIN, address, elements(), &Store::new()));
+        Self::with_options(count, |_| NodeOptions::default())
+    }
+
+    /// The same, with options by their addresses.
+    pub fn with_options(count: u16, options: fn(u16) -> NodeOptions) -> Self {
+        let nodes = (1..=count).map(|address| {
+            restore_with(Instant::ORIGIN, address, elements(), options(address), &Store::new())
+        });
         let mut net = Self {
             now: Instant::ORIGIN,
             nodes: nodes.collect(),
@@ -96,6 +115,7 @@ impl Net {
             events: Vec::new(),
             sent: Vec::new(),
             hears: |_, _| true,
+            options,
         };
         for index in 0..net.nodes.len() {
             net.configure(
@@ -135,7 +155,8 @@ impl Net {
     /// Power goes and comes back, on a time line that begins anew for the node only in what it knows.
     pub fn restart(&mut self, index: usize) {
         let address = u16::from(self.nodes[index].address());
-        self.nodes[index] = restore(self.now, address, elements(), &self.stores[index]);
+        let options = (self.options)(address);
+        self.nodes[index] = restore_with(self.now, address, elements(), options, &self.stores[index]);
     }
 
     /// Says hello, and returns who heard it.
@@ -182,7 +203,7 @@ impl Net {
                 while let Some(sent) = self.nodes[from].poll_transmit() {
                     is_quiet = false;
                     for to in (0..self.nodes.len()).filter(|&to| to != from) {
-                        if (self.hears)(from, to) {
+                        if (self.hears)(from, to) && self.nodes[to].is_listening() {
                             self.nodes[to].handle_pdu(self.now, &received(&sent));
                         }
                     }
