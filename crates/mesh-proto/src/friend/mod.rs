@@ -142,7 +142,7 @@ pub struct Friend {
     counter: u16,
     peers: BTreeMap<Key, Peer>,
     clearing: BTreeMap<Key, Clearing>,
-    /// Friendships that Friend Clear ended, until their Poll Timeout: a repeated one is confirmed again.
+    /// Friendships that ended before their Poll Timeout, until that: who tells of it, or tells again, is confirmed.
     cleared: BTreeMap<Key, (u16, Instant)>,
     segments: Segments,
     timers: Timers<Timer>,
@@ -422,8 +422,6 @@ impl Friend {
             if !is_valid(peer.request.lpn_counter) {
                 return Err(Discard::Friendship);
             }
-            let end = self.timers.get(&Timer::Poll(key)).unwrap_or(now);
-            self.cleared.insert(key, (peer.request.lpn_counter, end));
             self.forget(key);
         } else if !self.cleared.get(&key).is_some_and(|(counter, _)| is_valid(*counter)) {
             return Err(Discard::Friendship);
@@ -448,6 +446,9 @@ impl Friend {
 
     fn forget(&mut self, key: Key) {
         let Some(peer) = self.peers.remove(&key) else { return };
+        if let Some(end) = self.timers.get(&Timer::Poll(key)) {
+            self.cleared.insert(key, (peer.request.lpn_counter, end));
+        }
         for timer in [Timer::Offer(key), Timer::OfferEnd(key), Timer::Reply(key), Timer::Poll(key)] {
             self.timers.cancel(&timer);
         }
