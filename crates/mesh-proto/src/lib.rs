@@ -83,6 +83,7 @@ pub mod lower_transport;
 pub mod network;
 pub mod node;
 pub mod provisioning;
+pub mod sabotage;
 pub mod upper_transport;
 
 pub use discard::{Discard, DiscardCounts};

@@ -240,9 +240,15 @@ fn an_unfinished_message_is_forgotten_after_the_discard_timeout() {
     reassembler.handle_segment(Instant::ORIGIN, source(DST, 5), &first).unwrap();
     reassembler.handle_timeout(Instant::ORIGIN + Duration::from_secs(10));
     assert_eq!(reassembler.poll_timeout(), None);
+    assert!(reassembler.poll_ack().is_some(), "of what was there");
     let second = Segment { seg_o: 1, ..first };
     let later = Instant::ORIGIN + Duration::from_secs(11);
-    assert_eq!(reassembler.handle_segment(later, source(DST, 6), &second), Ok(None), "it begins anew");
+    // The sender has an acknowledgment of the first: with one of the second it would take the message for delivered.
+    let late = reassembler.handle_segment(later, source(DST, 6), &second);
+    assert_eq!(late, Err(Discard::OldSegment));
+    assert_eq!(reassembler.poll_ack(), None);
+    let next = Segment { seq_zero: Seq::new(7).unwrap().zero(), ..second };
+    assert_eq!(reassembler.handle_segment(later, source(DST, 8), &next), Ok(None), "the next begins");
 }
 
 #[test]

@@ -87,9 +87,16 @@ struct Session {
     upper: Vec<u8>,
     last_ack: Option<Instant>,
     last_segment: Instant,
+    /// The message did not become whole in time. Segments that come later do not begin it anew: the sender would take
+    /// acknowledgments of both halves for one of the whole.
+    is_failed: bool,
 }
 
 impl Session {
+    fn is_over(&self) -> bool {
+        self.is_whole() || self.is_failed
+    }
+
     fn is_whole(&self) -> bool {
         self.received == all_segments(self.seg_n)
     }
@@ -112,6 +119,9 @@ impl Reassembler {
         let path = (source.src, source.dst);
         match self.sessions.get(&path) {
             Some(session) if seq_auth < session.seq_auth => return Err(Discard::OldSegment),
+            Some(session) if seq_auth == session.seq_auth && session.is_failed => {
+                return Err(Discard::OldSegment);
+            }
             Some(session) if seq_auth == session.seq_auth && session.is_whole() => {
                 self.acknowledge_again(now, path);
                 return Err(Discard::RepeatedSegment);
@@ -149,7 +159,9 @@ impl Reassembler {
             match timer {
                 Timer::Acknowledge(path) => self.acknowledge(now, path),
                 Timer::Discard(path) => {
-                    self.sessions.remove(&path);
+                    if let Some(session) = self.sessions.get_mut(&path) {
+                        (session.is_failed, session.upper) = (true, Vec::new());
+                    }
                     self.timers.cancel(&Timer::Acknowledge(path));
                 }
             }
@@ -192,6 +204,7 @@ impl Reassembler {
             upper: alloc::vec![0; (usize::from(segment.seg_n) + 1) * size],
             last_ack: None,
             last_segment: now,
+            is_failed: false,
         };
         self.sessions.insert(path, session);
         Ok(())
@@ -267,7 +280,7 @@ impl Reassembler {
         self.acks.push_back(Ack { net_key_index, src: own, dst: source.src, received_ttl: source.ttl, ack });
     }
 
-    /// Makes room for one more message of `src`, if need be by forgetting the oldest that is whole.
+    /// Makes room for one more message of `src`, if need be by forgetting the oldest that is whole, or failed.
     fn make_room(&mut self, src: UnicastAddress) -> bool {
         let of_source = self.sessions.keys().filter(|path| path.0 == src).count();
         let is_crowded = of_source >= MAX_SESSIONS_OF_SOURCE;
@@ -275,7 +288,7 @@ impl Reassembler {
             return true;
         }
         let oldest = (self.sessions.iter())
-            .filter(|(path, session)| session.is_whole() && (!is_crowded || path.0 == src))
+            .filter(|(path, session)| session.is_over() && (!is_crowded || path.0 == src))
             .min_by_key(|(_, session)| session.last_segment)
             .map(|(&path, _)| path);
         oldest.and_then(|path| self.sessions.remove(&path)).is_some()

@@ -12,6 +12,7 @@ use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::ConfigMessage;
 use mesh_wire::friendship::FriendshipMessage;
 use mesh_wire::lower_transport::{KeyHint, LowerTransportPdu, Segment, SegmentedKind};
+use mesh_wire::network::{Header, ivi_nid};
 use mesh_wire::{DecodeError, ModelId, NetKeyIndex, SeqAuth, Ttl, heartbeat};
 
 use super::{Event, Node, OutgoingMessage};
@@ -21,6 +22,7 @@ use crate::discard::Discard;
 use crate::keys::MessageKey;
 use crate::lower_transport::SegmentSource;
 use crate::network::{Arrived, RELAY_DELAY_MAX};
+use crate::sabotage::{self, Fault};
 use crate::upper_transport::{self, Destination, Envelope, Opened};
 
 /// An access message on its way to the models.
@@ -41,7 +43,11 @@ impl Node {
             AdType::MeshBeacon => return self.receive_beacon(now, received.data),
             AdType::PbAdv => return Err(Discard::AdType),
         }
-        let arrived = self.network.receive(&self.keys, received.data)?;
+        let arrived = self.network.receive(&self.keys, received.data).inspect_err(|_| {
+            if sabotage::is(Fault::ReplayListBeforeMic) {
+                self.note_unchecked(received.data);
+            }
+        })?;
         let is_to_be_relayed = self.note_friendship(now, &arrived)?;
         let delay = self.random_ms(0, u32::try_from(RELAY_DELAY_MAX.as_millis()).unwrap_or(0));
         if is_to_be_relayed && let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
@@ -84,6 +90,17 @@ impl Node {
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
                 self.record_replay(arrived.pdu.src);
                 Ok(())
+            }
+        }
+    }
+
+    /// What no node may do: notes what a PDU says of itself.
+    fn note_unchecked(&mut self, octets: &[u8]) {
+        let Some((ivi, nid)) = ivi_nid(octets) else { return };
+        let Some(iv_index) = self.network.iv.receiving(ivi) else { return };
+        for material in self.keys.receiving_material().filter(|material| material.keys.nid() == nid) {
+            if let Ok(header) = Header::deobfuscate(octets, material.keys, iv_index) {
+                self.replay_list.note(header.src, SeqAuth { iv_index, seq: header.seq });
             }
         }
     }

@@ -18,6 +18,7 @@ use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Reader, Seq, SeqAuth};
 use super::Node;
 use crate::keys::KeyRefreshPhase;
 use crate::network::{IvUpdate, StoredIvUpdate};
+use crate::sabotage::{self, Fault};
 use crate::upper_transport::Destination;
 
 /// Sequence numbers that are reserved at a time. A restart wastes what is left of them: at most 1 in 30,000 of
@@ -276,6 +277,9 @@ impl Node {
     /// Reserves sequence numbers, if the last one taken was the last that was reserved.
     pub(super) fn record_sequence(&mut self) {
         let (Some(records), Some(next)) = (&mut self.records, self.network.next_seq()) else { return };
+        if sabotage::is(Fault::SequenceNotReserved) {
+            return;
+        }
         let iv_index = self.network.iv_index();
         if records.reserved.is_none_or(|reserved| (iv_index, next) > (reserved.iv_index, reserved.seq)) {
             let end = (u32::from_be_bytes(prepend(next)) + SEQUENCE_BLOCK).min(0x00ff_ffff);
