@@ -8,6 +8,9 @@ use anyhow::bail;
 use crate::crash::{self, Broker};
 use crate::interop;
 
+/// The crates that have a simulation.
+const SIMULATED: [&str; 2] = ["mqtt-broker", "mesh-proto"];
+
 /// How often the program is killed, with each kind of broker.
 const CRASHES: u32 = 50;
 
@@ -21,17 +24,21 @@ pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// Puts each named fault into the broker, in builds for tests only, and sees whether the simulation finds it.
+/// Puts each named fault into the broker and into a mesh node, in builds for tests only, and sees whether the simulation finds it.
 pub(crate) fn sabotage(root: &Path) -> anyhow::Result<()> {
     simulate(root, &["--features", "sabotage"], &[])
 }
 
 fn simulate(root: &Path, options: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["test", "--package", "mqtt-broker", "--test", "simulation"]).args(options);
-    cargo.args(["--", "--nocapture"]).current_dir(root).envs(environment.iter().copied());
-    if !cargo.status()?.success() {
-        bail!("the simulation failed; what it printed names the seed, TRELLIS_SEED=… runs it alone");
+    for package in SIMULATED {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--package", package, "--test", "simulation"]).args(options);
+        cargo.args(["--", "--nocapture"]).current_dir(root).envs(environment.iter().copied());
+        if !cargo.status()?.success() {
+            bail!(
+                "the simulation of {package} failed; what it printed names the seed, TRELLIS_SEED=… runs it alone"
+            );
+        }
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// Put named faults into the broker, and see whether the simulation finds them
+    /// Put named faults into the broker and into a mesh node, and see whether the simulations find them
     Sabotage,
     /// Check the rules of the architecture that no compiler checks
     Tidy,

@@ -195,14 +195,8 @@ fn the_low_power_node_of_the_samples() {
     assert!(format!("{answer:?}").contains("Success"), "the node has that key: {answer:?}");
 }
 
-#[test]
-fn the_friend_of_the_samples() {
-    let settings = FriendSettings { receive_window_ms: 0x32, queue_size: 8, ..FriendSettings::default() };
-    // Each offer takes one sequence number; that of the samples is the 1,840th of its node.
-    let first_seq = 0x01_4820 - u32::from(FRIEND_COUNTER);
-    let options = NodeOptions { friend: Some(settings), ..NodeOptions::default() };
-    let mut bench = Bench { now: Instant::ORIGIN, node: node(FRIEND, first_seq, options) };
-    let flooding = NetworkKeys::flooding(&net_key());
+/// Makes as many offers to another node as the Friend of the samples has made before.
+fn offer_to_others(bench: &mut Bench, flooding: &NetworkKeys) {
     for count in 0..FRIEND_COUNTER {
         let request = FriendshipMessage::Request(FriendRequest {
             criteria: Criteria::new(0, 0, 1).unwrap(),
@@ -220,9 +214,20 @@ fn the_friend_of_the_samples() {
             dst: Address::from(0xfffd),
             transport_pdu: LowerTransportPdu::UnsegmentedControl(request.opcode(), request.encode()).encode(),
         };
-        bench.hear(&pdu.secure(&flooding, IV_INDEX), -60);
+        bench.hear(&pdu.secure(flooding, IV_INDEX), -60);
         bench.next();
     }
+}
+
+#[test]
+fn the_friend_of_the_samples() {
+    let settings = FriendSettings { receive_window_ms: 0x32, queue_size: 8, ..FriendSettings::default() };
+    // Each offer takes one sequence number; that of the samples is the 1,840th of its node.
+    let first_seq = 0x01_4820 - u32::from(FRIEND_COUNTER);
+    let options = NodeOptions { friend: Some(settings), ..NodeOptions::default() };
+    let mut bench = Bench { now: Instant::ORIGIN, node: node(FRIEND, first_seq, options) };
+    let flooding = NetworkKeys::flooding(&net_key());
+    offer_to_others(&mut bench, &flooding);
     bench.hear(&sample(1)[0], -70);
     let (offer, delay) = bench.next();
     let offer = bench.opens(&offer, &flooding);

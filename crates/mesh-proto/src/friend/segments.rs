@@ -10,12 +10,15 @@ use mesh_wire::network::NetworkPdu;
 use crate::lower_transport::{Ack, Reassembler, SarReceiver, SegmentSource};
 use crate::network::Arrived;
 
+/// Segments as they are to be stored, by their number.
+type Numbered = Vec<(u8, NetworkPdu)>;
+
 /// Segments for Low Power nodes, which enter the Friend Queue once their message is whole and acknowledged
 /// (MshPRT §3.5.5).
 #[derive(Clone, Debug)]
 pub(super) struct Segments {
     reassembler: Reassembler,
-    pending: BTreeMap<(UnicastAddress, Address), (SeqAuth, Vec<(u8, NetworkPdu)>)>,
+    pending: BTreeMap<(UnicastAddress, Address), (SeqAuth, Numbered)>,
     refused: Vec<Ack>,
 }
 

@@ -10,13 +10,15 @@ use mesh_wire::foundation::Features;
 use mesh_wire::friendship::FriendshipMessage;
 use mesh_wire::lower_transport::{ACCESS_SEGMENT, LowerTransportPdu, Segment, SegmentedKind};
 use mesh_wire::{NetKeyIndex, SeqAuth, Ttl};
+use rand_chacha::ChaCha8Rng;
+use rand_core::SeedableRng as _;
 
 use super::{CommandError, Event, FriendshipRole, Node, NodeOptions, OutgoingMessage, SendError};
 use crate::discard::Discard;
-use crate::friend::{self, OwnMessage, Stored};
+use crate::friend::{self, Friend, OwnMessage, Stored};
 use crate::keys::{Credentials, KeyRefreshPhase};
-use crate::low_power;
-use crate::lower_transport::Ack;
+use crate::low_power::{self, LowPower};
+use crate::lower_transport::{Ack, SarReceiver};
 use crate::network::{Arrived, Outgoing, SequenceExhausted};
 use crate::upper_transport::{self, Destination, Envelope};
 
@@ -27,22 +29,37 @@ pub(super) fn supported(options: &NodeOptions) -> Features {
     Features(Features::RELAY.0 | friend | low_power)
 }
 
+/// The Friend and Low Power features of a node with these options and so many elements from `address` on.
+pub(super) fn features(
+    address: UnicastAddress,
+    elements: u8,
+    seed: [u8; 32],
+    options: &NodeOptions,
+) -> (Option<Friend>, Option<LowPower>) {
+    // When a Friend is looked for is drawn from a stream of its own, as are the times of beacons.
+    let mut rng = ChaCha8Rng::from_seed(seed);
+    rng.set_stream(2);
+    let friend = options.friend.map(|settings| Friend::new(address, settings, SarReceiver::default()));
+    let low_power = options.low_power.map(|settings| LowPower::new(address, elements, settings, rng));
+    (friend, low_power)
+}
+
 /// What the node is to others.
 impl Node {
     /// Whether the radio has to be on: a Low Power node that has a Friend listens only when it waits for an answer.
     /// May change with every call that takes `&mut self`.
     pub fn is_listening(&self) -> bool {
-        self.low_power.as_ref().is_none_or(low_power::LowPower::is_listening)
+        self.low_power.as_ref().is_none_or(LowPower::is_listening)
     }
 
     /// The Friend of this Low Power node, if it has one.
     pub fn friend(&self) -> Option<UnicastAddress> {
-        self.low_power.as_ref().and_then(low_power::LowPower::friend)
+        self.low_power.as_ref().and_then(LowPower::friend)
     }
 
     /// The Low Power nodes whose Friend this node is, by subnet and primary element.
     pub fn low_power_nodes(&self) -> impl Iterator<Item = (NetKeyIndex, UnicastAddress)> {
-        self.friend.iter().flat_map(friend::Friend::low_power_nodes)
+        self.friend.iter().flat_map(Friend::low_power_nodes)
     }
 
     pub(super) fn command_low_power(&mut self, now: Instant, is_on: bool) -> Result<(), CommandError> {
@@ -81,7 +98,7 @@ impl Node {
     /// The material under which a message is sent; `by_friend`: under that of a friendship, if there is one.
     pub(super) fn credentials(&self, net_key_index: NetKeyIndex, by_friend: bool) -> Credentials {
         let low_power = self.low_power.as_ref().filter(|x| by_friend && x.subnet() == net_key_index);
-        low_power.and_then(low_power::LowPower::credentials).unwrap_or_default()
+        low_power.and_then(LowPower::credentials).unwrap_or_default()
     }
 
     pub(super) fn handle_friendship_timeouts(&mut self, now: Instant) {
@@ -105,7 +122,7 @@ impl Node {
         if arrived.is_repeated {
             return Err(Discard::Cached);
         }
-        let is_from_low_power_node = |friend: &friend::Friend| friend.is_from_low_power_node(arrived);
+        let is_from_low_power_node = |friend: &Friend| friend.is_from_low_power_node(arrived);
         Ok(self.friend.as_ref().is_some_and(is_from_low_power_node))
     }
 
@@ -121,7 +138,7 @@ impl Node {
         let message = FriendshipMessage::decode(opcode, parameters).map_err(|_| Discard::TransportPdu)?;
         match message {
             FriendshipMessage::Update { flags, iv_index, .. } => {
-                let link = self.low_power.as_ref().and_then(low_power::LowPower::link);
+                let link = self.low_power.as_ref().and_then(LowPower::link);
                 if link.is_none_or(|link| link.credentials != arrived.credentials) {
                     return Err(Discard::Friendship);
                 }
@@ -155,7 +172,7 @@ impl Node {
     /// The next acknowledgment of segments. Those for a Low Power node are its Friend's to give (MshPRT §3.5.3.2).
     pub(super) fn poll_ack(&mut self) -> Option<Ack> {
         let has_friend = self.friend().is_some();
-        let subnet = self.low_power.as_ref().map(low_power::LowPower::subnet);
+        let subnet = self.low_power.as_ref().map(LowPower::subnet);
         while let Some(ack) = self.reassembler.poll_ack() {
             if !has_friend || subnet != Some(ack.net_key_index) {
                 return Some(ack);
@@ -175,11 +192,11 @@ impl Node {
 
     /// Does the next thing that either feature asks for, if there is one.
     pub(super) fn do_for_friendships(&mut self, now: Instant) -> bool {
-        if let Some(output) = self.friend.as_mut().and_then(friend::Friend::poll_output) {
+        if let Some(output) = self.friend.as_mut().and_then(Friend::poll_output) {
             self.do_for_friend(now, output);
             return true;
         }
-        if let Some(output) = self.low_power.as_mut().and_then(low_power::LowPower::poll_output) {
+        if let Some(output) = self.low_power.as_mut().and_then(LowPower::poll_output) {
             self.do_for_low_power(output);
             return true;
         }
@@ -202,7 +219,7 @@ impl Node {
 
     fn do_for_low_power(&mut self, output: low_power::Output) {
         use low_power::Output;
-        let Some(subnet) = self.low_power.as_ref().map(low_power::LowPower::subnet) else { return };
+        let Some(subnet) = self.low_power.as_ref().map(LowPower::subnet) else { return };
         match output {
             Output::Send { credentials, dst, message } => {
                 self.send_friendship(subnet, credentials, Ttl::ZERO, dst, &message);

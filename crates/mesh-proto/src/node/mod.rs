@@ -342,8 +342,6 @@ impl Node {
         if elements.is_empty() {
             elements.push(Element::new(0));
         }
-        let primary = core::mem::take(&mut elements[0]);
-        elements[0] = primary;
         elements[0].add(ModelId::CONFIGURATION_SERVER, Access::Foundation);
         let elements = Elements::new(elements);
         let composition = CompositionData {
@@ -359,9 +357,8 @@ impl Node {
         beacons.set_enabled(true);
         let mut beacon_rng = ChaCha8Rng::from_seed(config.seed);
         beacon_rng.set_stream(1);
-        let mut low_power_rng = ChaCha8Rng::from_seed(config.seed);
-        low_power_rng.set_stream(2);
         let options = config.options;
+        let (friend, low_power) = friendship::features(address, element_count, config.seed, &options);
         Self {
             address,
             composition,
@@ -385,9 +382,8 @@ impl Node {
                 friend: options.friend.is_some_and(|friend| friend.enabled),
                 ..FeatureStates::default()
             },
-            friend: options.friend.map(|friend| Friend::new(address, friend, SarReceiver::default())),
-            low_power: (options.low_power)
-                .map(|settings| LowPower::new(address, element_count, settings, low_power_rng)),
+            friend,
+            low_power,
             publications: publish::Publications::default(),
             timers: Timers::new(),
             waiting: send::Waiting::default(),

@@ -20,6 +20,7 @@ pub(crate) struct Faults {
     pub(crate) reported_failed: u64,
 }
 
+#[cfg(not(feature = "sabotage"))]
 impl Faults {
     pub(crate) fn all(&self) -> [u64; 16] {
         [
@@ -42,7 +43,6 @@ impl Faults {
         ]
     }
 
-    #[cfg(not(feature = "sabotage"))]
     pub(crate) fn add(&mut self, other: &Self) {
         self.lost += other.lost;
         self.doubled += other.doubled;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::mesh_node::{self, Options};
+use crate::mesh_node::{self, Feature, Options};
 
 /// Run one Bluetooth Mesh node by hand
 ///
@@ -17,6 +17,8 @@ use crate::mesh_node::{self, Options};
 ///   send DST app:INDEX|dev HEX [segmented] send an access message; DST is an address or label:UUID
 ///   local HEX                              have the own Configuration Server carry out a message
 ///   iv start|finish|test                   begin or end an IV Update, or lift its 96 hours
+///   low-power on|off                      look for a Friend and sleep, or stay awake
+///   poll                                   ask the Friend now
 ///   quit
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
@@ -33,6 +35,9 @@ pub(crate) struct MeshNode {
     /// After how long without an answer provisioning repeats itself; BlueZ needs 3s
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
     pb_adv_retry: Duration,
+    /// What the node is beyond a relay: a Friend for nodes that sleep, or one of those
+    #[arg(long, value_name = "FEATURE", value_enum, value_delimiter = ',')]
+    features: Vec<Feature>,
     /// Write what was on the air to a file that Wireshark reads
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -77,6 +82,7 @@ pub(crate) async fn run(args: MeshNode) -> anyhow::Result<()> {
         uuid,
         static_oob: args.static_oob.map(|Octets(octets)| octets),
         pb_adv_retry: args.pb_adv_retry,
+        features: args.features,
         pcap: args.pcap,
     })
     .await

@@ -19,6 +19,8 @@ pub(super) enum Command {
     Send { destination: Destination, key: MessageKey, payload: Vec<u8>, segmented: bool },
     Local(Vec<u8>),
     Iv(IvUpdateCommand),
+    LowPower(bool),
+    Poll,
     Quit,
 }
 
@@ -46,6 +48,9 @@ impl FromStr for Command {
             ["iv", "start"] => Self::Iv(IvUpdateCommand::Start),
             ["iv", "finish"] => Self::Iv(IvUpdateCommand::Finish),
             ["iv", "test"] => Self::Iv(IvUpdateCommand::TestMode(true)),
+            ["low-power", "on"] => Self::LowPower(true),
+            ["low-power", "off"] => Self::LowPower(false),
+            ["poll"] => Self::Poll,
             ["quit"] => Self::Quit,
             _ => bail!("no such command: {line}; see --help"),
         })

@@ -9,8 +9,12 @@ use mesh_models::generic::OnOffServer;
 use mesh_proto::access::Element;
 use mesh_proto::bearer::{Received, Transmission};
 use mesh_proto::foundation::{HealthServer, Product};
+use mesh_proto::friend::FriendSettings;
+use mesh_proto::low_power::LowPowerSettings;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{self, Answer, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned};
+use mesh_proto::node::{
+    self, Answer, Event, FriendshipRole, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned,
+};
 use mesh_proto::provisioning::{
     Authentication, Choice, DeviceConfig, DeviceEvent, OobValue, PbAdv, PbAdvConfig, Provisionee,
     Provisioner, ProvisionerEvent,
@@ -25,7 +29,7 @@ use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use serde_json::{Value, json};
 
 use super::command::Command;
-use super::{Options, seed};
+use super::{Feature, Options, seed};
 
 /// The company of a node that has none.
 const COMPANY: CompanyId = CompanyId(0xffff);
@@ -140,7 +144,8 @@ impl Host {
         if let Some((provisioner, _)) = &mut self.provisioner {
             provisioner.handle_pdu(now, received);
         }
-        if let Some(node) = &mut self.node {
+        // A node that sleeps hears nothing.
+        if let Some(node) = self.node.as_mut().filter(|node| node.is_listening()) {
             node.handle_pdu(now, received);
         }
         self.follow_up(now);
@@ -181,6 +186,8 @@ impl Host {
                 }
             }
             Command::Iv(command) => self.ask_node(now, node::Command::IvUpdate(command)),
+            Command::LowPower(is_on) => self.ask_node(now, node::Command::LowPower(is_on)),
+            Command::Poll => self.ask_node(now, node::Command::Poll),
             Command::Quit => {}
         }
         self.follow_up(now);
@@ -241,10 +248,18 @@ impl Host {
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::new(7).unwrap_or(Ttl::MAX),
             seed: seed()?,
-            options: NodeOptions::default(),
+            options: NodeOptions {
+                friend: self.has(Feature::Friend).then(FriendSettings::default),
+                low_power: self.has(Feature::LowPower).then(LowPowerSettings::default),
+                ..NodeOptions::default()
+            },
         };
         self.node = Some(Node::new(provisioned, config).with_network_flags(flags));
         Ok(())
+    }
+
+    fn has(&self, feature: Feature) -> bool {
+        self.options.features.contains(&feature)
     }
 
     /// Tells what has happened, and does what follows from it.
@@ -356,6 +371,15 @@ impl Host {
                 "source": source.to_string(),
                 "hops": hops,
                 "features": features.0,
+            }),
+            Event::Friendship { with, role, has_begun } => json!({
+                "event": "friendship",
+                "with": with.to_string(),
+                "role": match role {
+                    FriendshipRole::Friend => "friend",
+                    FriendshipRole::LowPower => "low_power",
+                },
+                "begun": has_begun,
             }),
             Event::Reset => json!({"event": "reset"}),
         }

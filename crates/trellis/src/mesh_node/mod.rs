@@ -18,6 +18,15 @@ use crate::gateway_shell::Clock;
 use command::Command;
 use host::Host;
 
+/// A feature that a node may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Feature {
+    /// Keeps messages for nodes that sleep
+    Friend,
+    /// Sleeps, and asks a Friend, once it is told `low-power on`
+    LowPower,
+}
+
 /// How the node is run.
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -25,6 +34,7 @@ pub(crate) struct Options {
     pub(crate) uuid: [u8; 16],
     pub(crate) static_oob: Option<Vec<u8>>,
     pub(crate) pb_adv_retry: Duration,
+    pub(crate) features: Vec<Feature>,
     pub(crate) pcap: Option<PathBuf>,
 }
 
