@@ -22,7 +22,7 @@ use mesh_wire::foundation::{
 };
 use mesh_wire::friendship::{Criteria, PollTimeout};
 use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
-use mesh_wire::{IvIndex, Transmit, Ttl};
+use mesh_wire::{IvIndex, KeyIndex, Transmit, Ttl};
 use net::{APP, HELLO, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
 
 const MANAGER: usize = 0;
@@ -263,6 +263,41 @@ fn a_message_waits_until_the_node_asks_and_messages_keep_their_order() {
     net.command(LPN, Command::Poll);
     net.run(Duration::from_millis(400));
     assert_eq!(heard(&net, LPN).last(), Some(&7));
+}
+
+#[test]
+fn long_messages_both_ways_at_once_arrive_although_acknowledgments_overtake_segments() {
+    let mut net = friends();
+    for delay_ms in (0..1000).step_by(50) {
+        net.events.clear();
+        send(&mut net, LPN, address(MANAGER), &[1; 60]);
+        net.run(Duration::from_millis(delay_ms));
+        send(&mut net, MANAGER, address(LPN), &[2; 60]);
+        net.run(10 * SECOND);
+        assert_eq!((heard(&net, MANAGER), heard(&net, LPN)), (vec![1], vec![2]), "{delay_ms} ms");
+    }
+}
+
+#[test]
+fn a_change_of_iv_index_is_told_in_every_subnet() {
+    let mut net = Net::with_options(3, |address| match address {
+        3 => NodeOptions {
+            low_power: Some(LowPowerSettings { net_key_index: KeyIndex::new(1).unwrap(), ..low_power() }),
+            ..NodeOptions::default()
+        },
+        _ => options(address),
+    });
+    for index in [FRIEND, LPN] {
+        let key = ConfigMessage::NetKeyAdd { index: KeyIndex::new(1).unwrap(), key: net_key(2) };
+        net.configure(index, key);
+    }
+    begin(&mut net);
+    let since = net.sent.len();
+    net.command(FRIEND, Command::IvUpdate(IvUpdateCommand::Start));
+    net.run(10 * SECOND);
+    let sent = opened(&net, since, FRIEND, &material(2));
+    // Flags, IV Index and MD of the Friend Updates: an update is in progress.
+    assert!(sent.iter().any(|x| x.transport_pdu.to_vec() == [2, 2, 0, 0, 0, 6, 0]), "{sent:?}");
 }
 
 #[test]

@@ -215,6 +215,8 @@ impl World {
                 self.log(|world| format!("{} hears {} at {rssi} dBm", world.name(to), world.name(from)));
                 let received = OwnedReceived { ad_type, data, rssi };
                 match &mut self.inhabitants[to.0].node {
+                    // The radio of a Low Power node is off most of the time.
+                    Some(node) if !node.is_listening() => continue,
                     Some(node) => node.handle_pdu(now, &received.as_received()),
                     None => self.received.push_back((to, received)),
                 }

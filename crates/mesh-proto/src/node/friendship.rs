@@ -101,6 +101,12 @@ impl Node {
         low_power.and_then(LowPower::credentials).unwrap_or_default()
     }
 
+    /// Whether a PDU came from this Low Power node's Friend.
+    pub(super) fn is_from_friend(&self, arrived: &Arrived) -> bool {
+        let link = self.low_power.as_ref().and_then(LowPower::link);
+        link.is_some_and(|x| (x.net_key_index, x.credentials) == (arrived.net_key_index, arrived.credentials))
+    }
+
     pub(super) fn handle_friendship_timeouts(&mut self, now: Instant) {
         if let Some(friend) = &mut self.friend {
             friend.handle_timeout(now);
@@ -138,8 +144,7 @@ impl Node {
         let message = FriendshipMessage::decode(opcode, parameters).map_err(|_| Discard::TransportPdu)?;
         match message {
             FriendshipMessage::Update { flags, iv_index, .. } => {
-                let link = self.low_power.as_ref().and_then(LowPower::link);
-                if link.is_none_or(|link| link.credentials != arrived.credentials) {
+                if !self.is_from_friend(arrived) {
                     return Err(Discard::Friendship);
                 }
                 let subnet = self.keys.subnet(arrived.net_key_index).ok_or(Discard::Friendship)?;
