@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use mesh_crypto::{FriendshipParameters, NetworkKeys};
 use mesh_proto::Discard;
+use mesh_proto::access::Element;
 use mesh_proto::friend::FriendSettings;
 use mesh_proto::keys::{KeyRefreshPhase, MessageKey};
 use mesh_proto::low_power::LowPowerSettings;
@@ -219,6 +220,22 @@ fn messages_short_and_long_reach_a_sleeping_node_and_come_from_it() {
     net.run(5 * SECOND);
     assert_eq!(net.hello(MANAGER, Address::from(GROUP), 4), []);
     assert_eq!(net.hello(MANAGER, Address::from(GROUP + 5), 4), [LPN]);
+}
+
+#[test]
+fn every_element_of_a_sleeping_node_is_reached() {
+    let mut net = Net::with_options(3, options);
+    let element = || Element::new(0).with_host(MODEL, &[HELLO]);
+    let two = vec![element(), element()];
+    net.nodes[LPN] = net::restore_with(net.now, 3, two, options(3), &net.stores[LPN]);
+    let model = ModelRef { element: unicast(4), model: MODEL };
+    net.configure(LPN, ConfigMessage::ModelAppBind { index: APP, model });
+    begin(&mut net);
+    for (element, octets) in [(3, 4), (4, 4), (4, 60)] {
+        assert_eq!(net.hello(MANAGER, Address::from(element), octets), [LPN], "{element}");
+        assert_eq!(net.hello(FRIEND, Address::from(element), octets), [LPN], "{element}");
+    }
+    assert_eq!(net.hello(MANAGER, Address::from(5), 4), []);
 }
 
 #[test]

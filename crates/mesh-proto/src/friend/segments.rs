@@ -36,13 +36,7 @@ impl Segments {
         pdu: NetworkPdu,
         fits: bool,
     ) -> Vec<NetworkPdu> {
-        let source = SegmentSource {
-            net_key_index: arrived.net_key_index,
-            src: arrived.pdu.src,
-            dst: arrived.pdu.dst,
-            ttl: arrived.pdu.ttl,
-            seq_auth: arrived.seq_auth(),
-        };
+        let source = SegmentSource::from(arrived);
         if !fits {
             self.refuse(&source, segment);
             return Vec::new();

@@ -9,6 +9,7 @@ use mesh_wire::{NetKeyIndex, SeqAuth, Ttl};
 use super::SarReceiver;
 use super::segmenter::all_segments;
 use crate::discard::Discard;
+use crate::network::Arrived;
 
 /// Messages that may be put together at the same time, whole ones that are remembered included.
 const MAX_SESSIONS: usize = 64;
@@ -90,6 +91,18 @@ struct Session {
     /// The message did not become whole in time. Segments that come later do not begin it anew: the sender would take
     /// acknowledgments of both halves for one of the whole.
     is_failed: bool,
+}
+
+impl From<&Arrived> for SegmentSource {
+    fn from(arrived: &Arrived) -> Self {
+        Self {
+            net_key_index: arrived.net_key_index,
+            src: arrived.pdu.src,
+            dst: arrived.pdu.dst,
+            ttl: arrived.pdu.ttl,
+            seq_auth: arrived.seq_auth(),
+        }
+    }
 }
 
 impl Session {

@@ -133,13 +133,7 @@ impl Node {
         segment: &Segment,
         rssi: i8,
     ) -> Result<(), Discard> {
-        let source = SegmentSource {
-            net_key_index: arrived.net_key_index,
-            src: arrived.pdu.src,
-            dst: arrived.pdu.dst,
-            ttl: arrived.pdu.ttl,
-            seq_auth: arrived.seq_auth(),
-        };
+        let source = SegmentSource::from(arrived);
         if !self.reassembler.knows(&source, segment) {
             let seq_auth =
                 SeqAuth::of_segment(source.seq_auth, segment.seq_zero).ok_or(Discard::TransportPdu)?;
