@@ -289,6 +289,7 @@ impl Friend {
     ) -> Result<(), Discard> {
         // Who asks has no Friend any more, whatever this one knows (§3.6.6.3.1).
         self.forget(key);
+        self.cleared.retain(|_, (_, end)| now < *end);
         let last = key.1.element(request.elements - 1);
         let has_room = self.peers.len() < usize::from(self.settings.low_power_nodes);
         if last.is_none() || !has_room || request.criteria.min_queue_size() > self.settings.queue_size {

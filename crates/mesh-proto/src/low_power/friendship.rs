@@ -97,10 +97,6 @@ impl Friendship {
         Credentials::Friendship(self.parameters)
     }
 
-    pub(super) fn is_asking(&self) -> bool {
-        self.question.is_some()
-    }
-
     /// The next change of the Friend Subscription List: whether addresses are to be added or removed, and which, as
     /// far as one message and the list can hold them.
     pub(super) fn list_change(&self, wanted: &BTreeSet<Address>) -> Option<(bool, AddressList)> {

@@ -218,11 +218,9 @@ impl LowPower {
         }
     }
 
-    /// Asks the Friend now.
+    /// Asks the Friend now, unless an answer is being waited for.
     pub fn poll(&mut self, now: Instant) {
-        if let State::Friends(friendship) = &self.state
-            && !friendship.is_asking()
-        {
+        if self.timers.get(&Timer::Ask).is_some() {
             self.timers.set(Timer::Ask, now);
         }
     }
