@@ -13,7 +13,7 @@ use mesh_proto::bearer::Received;
 use mesh_proto::foundation::Product;
 use mesh_proto::keys::{Keys, MessageKey};
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Node, NodeConfig, Provisioned};
+use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, Provisioned};
 use mesh_proto::upper_transport::{Destination, Envelope, secure};
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
@@ -38,6 +38,7 @@ fn node() -> Node {
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::MAX,
             seed: [0; 32],
+            options: NodeOptions::default(),
         },
     );
     let model = ModelRef { element: address, model: ON_OFF_SERVER };

@@ -40,9 +40,7 @@ impl ProxyIdentification {
     /// Whether it is a node's identity, and the node's whose primary element has this address.
     pub fn is_node(&self, net_key: &NetKey, address: UnicastAddress) -> bool {
         match self {
-            Self::NodeIdentity(identity) => {
-                *self == Self::node_identity(net_key, address, identity.random)
-            }
+            Self::NodeIdentity(identity) => *self == Self::node_identity(net_key, address, identity.random),
             _ => false,
         }
     }

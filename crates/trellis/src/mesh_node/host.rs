@@ -10,7 +10,7 @@ use mesh_proto::access::Element;
 use mesh_proto::bearer::{Received, Transmission};
 use mesh_proto::foundation::{HealthServer, Product};
 use mesh_proto::network::Relay;
-use mesh_proto::node::{self, Answer, Event, Node, NodeConfig, OutgoingMessage, Provisioned};
+use mesh_proto::node::{self, Answer, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned};
 use mesh_proto::provisioning::{
     Authentication, Choice, DeviceConfig, DeviceEvent, OobValue, PbAdv, PbAdvConfig, Provisionee,
     Provisioner, ProvisionerEvent,
@@ -241,6 +241,7 @@ impl Host {
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::new(7).unwrap_or(Ttl::MAX),
             seed: seed()?,
+            options: NodeOptions::default(),
         };
         self.node = Some(Node::new(provisioned, config).with_network_flags(flags));
         Ok(())
@@ -355,6 +356,12 @@ impl Host {
                 "source": source.to_string(),
                 "hops": hops,
                 "features": features.0,
+            }),
+            Event::ProxyFilter { connection, filter_type, list_size } => json!({
+                "event": "proxy_filter",
+                "connection": connection.0,
+                "type": *filter_type as u8,
+                "addresses": list_size,
             }),
             Event::Reset => json!({"event": "reset"}),
         }
