@@ -124,6 +124,13 @@ pub enum Command {
         /// Its device key.
         key: DevKey,
     },
+    /// Sets how messages are segmented and reassembled, for slower or faster networks; the node remembers it.
+    Sar {
+        /// SAR Transmitter.
+        transmitter: SarTransmitter,
+        /// SAR Receiver.
+        receiver: SarReceiver,
+    },
     /// Begins or ends an IV Update, or makes its tests possible.
     IvUpdate(IvUpdateCommand),
     /// As a client of a proxy, tells the server which addresses to send messages for. Until the host does, the node
@@ -407,6 +414,11 @@ impl Node {
         self.default_ttl
     }
 
+    /// The SAR Transmitter and SAR Receiver states.
+    pub fn sar(&self) -> (&SarTransmitter, &SarReceiver) {
+        (self.segmenter.sar(), self.reassembler.sar())
+    }
+
     /// What was received and not passed on, by reason.
     pub fn discards(&self) -> &DiscardCounts {
         &self.discards
@@ -472,6 +484,13 @@ impl Node {
             }
             Command::AddDeviceKey { address, elements, key } => {
                 self.keys.add_remote_device(address, elements, key);
+                Ok(Answer::Done)
+            }
+            Command::Sar { transmitter, receiver } => {
+                // By way of the octets, so that what holds is what is remembered.
+                self.segmenter.set_sar(SarTransmitter::from_octets(transmitter.to_octets()));
+                self.reassembler.set_sar(SarReceiver::from_octets(receiver.to_octets()));
+                self.record_sar();
                 Ok(Answer::Done)
             }
             Command::ProxyFilter { connection, request } => {

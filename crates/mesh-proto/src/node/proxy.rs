@@ -18,6 +18,7 @@ use crate::discard::Discard;
 use crate::keys::KeyRefreshPhase;
 use crate::network::{Arrived, SequenceExhausted};
 use crate::proxy::{ConnectionId, ProxyOutput, ProxyRole, SubnetState};
+use crate::upper_transport::Destination;
 
 impl Node {
     /// A GATT connection is there: as a server the client has enabled the notifications of Mesh Proxy Data Out, as a
@@ -269,7 +270,7 @@ impl Node {
         let elements = (0..=u8::MAX).take(self.elements.len());
         let own = elements.filter_map(|element| self.address.element(element)).map(UnicastAddress::into);
         let subscribed = (self.elements.models())
-            .flat_map(|(_, model)| model.subscriptions.iter().map(|destination| destination.address()));
+            .flat_map(|(_, model)| model.subscriptions.iter().map(Destination::address));
         own.chain(subscribed).chain([Address::Group(GroupAddress::ALL_NODES)]).collect()
     }
 }
