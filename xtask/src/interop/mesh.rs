@@ -1,5 +1,6 @@
 //! BlueZ's bluetooth-meshd and `trellis mesh-node`, each as the provisioner of the other, and what tshark makes of it.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,12 +23,50 @@ pub(crate) fn run(root: &Path, peers: &MeshPeers) -> anyhow::Result<()> {
     probe.arg(root.join("testdata/peers/meshd-unit.sh")).arg(&peers.python);
     probe.arg(root.join("interop/mesh_bluez.py")).arg(program).arg(&folder);
     print!("{}", output(&mut probe)?);
-    check_capture(&folder)
+    check_capture(&folder)?;
+    check_other_capture(&folder)
+}
+
+fn keys_of(folder: &Path, run: &str) -> anyhow::Result<Value> {
+    Ok(serde_json::from_str(&fs::read_to_string(folder.join(run).with_extension("json"))?)?)
+}
+
+/// How many PDUs tshark finds malformed, and the opcodes of the messages that it decrypted.
+fn dissect(tshark: &mut Command) -> anyhow::Result<(usize, BTreeSet<String>)> {
+    tshark.args(["-T", "fields", "-e", "_ws.malformed", "-e", "btmesh.model.opcode"]);
+    let shown = output(tshark)?;
+    let malformed = shown.lines().filter(|line| !line.starts_with('\t')).count();
+    let opcodes =
+        shown.lines().filter_map(|line| line.split('\t').nth(1)).filter(|opcode| !opcode.is_empty());
+    Ok((malformed, opcodes.map(str::to_owned).collect()))
+}
+
+/// The same of the run in which meshd provisions us, whose application key only meshd knows.
+fn check_other_capture(folder: &Path) -> anyhow::Result<()> {
+    let keys = keys_of(folder, "meshd-provisions")?;
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-2").arg("-r").arg(folder.join("meshd-provisions.pcap"));
+    let net_keys = keys["net_keys"].as_array().context("keys")?.iter().filter_map(Value::as_str);
+    for net_key in net_keys {
+        let unused = "0".repeat(32);
+        tshark.args(["-o", &format!("uat:btmesh_nw_keys:\"0x{net_key}\",\"0x{unused}\",\"0x00000000\"")]);
+    }
+    let dev_key = keys["dev_key"].as_str().context("a device key")?;
+    for address in ["0x0100", "0x0001"] {
+        tshark.args(["-o", &format!("uat:btmesh_dev_keys:\"0x{dev_key}\",\"{address}\"")]);
+    }
+    let (malformed, opcodes) = dissect(&mut tshark)?;
+    println!("tshark, provisioned by meshd: {malformed} malformed; messages decrypted: {opcodes:?}");
+    ensure!(malformed == 0, "tshark finds PDUs malformed");
+    for opcode in ["0x8003", "0x803e", "0x801f", "0x8019", "0x8044"] {
+        ensure!(opcodes.contains(opcode), "tshark did not decrypt a message {opcode}");
+    }
+    Ok(())
 }
 
 /// That tshark finds nothing malformed in the run in which we provision meshd, and decrypts its messages.
 fn check_capture(folder: &Path) -> anyhow::Result<()> {
-    let keys: Value = serde_json::from_str(&fs::read_to_string(folder.join("we-provision.json"))?)?;
+    let keys = keys_of(folder, "we-provision")?;
     let field = |name: &str, at: usize| keys[name][at].as_str().context("a key").map(str::to_owned);
     let mut tshark = Command::new("tshark");
     tshark.arg("-2").arg("-r").arg(folder.join("we-provision.pcap"));
@@ -44,14 +83,7 @@ fn check_capture(folder: &Path) -> anyhow::Result<()> {
     for address in ["0x0200", "0x0005"] {
         tshark.args(["-o", &format!("uat:btmesh_dev_keys:\"0x{dev_key}\",\"{address}\"")]);
     }
-    tshark.args(["-T", "fields", "-e", "_ws.malformed", "-e", "btmesh.model.opcode"]);
-    let shown = output(&mut tshark)?;
-    let malformed = shown.lines().filter(|line| !line.starts_with('\t')).count();
-    let opcodes: std::collections::BTreeSet<&str> = shown
-        .lines()
-        .filter_map(|line| line.split('\t').nth(1))
-        .filter(|opcode| !opcode.is_empty())
-        .collect();
+    let (malformed, opcodes) = dissect(&mut tshark)?;
     println!("tshark: {malformed} malformed; messages decrypted: {opcodes:?}");
     ensure!(malformed == 0, "tshark finds PDUs malformed");
     for opcode in ["0x0002", "0x8003", "0x803e", "0x801f", "0x8202", "0x8044", "0x8017"] {
