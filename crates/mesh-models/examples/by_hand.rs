@@ -22,7 +22,8 @@ use mesh_wire::foundation::{ConfigMessage, ModelRef};
 #[path = "lamp.rs"]
 mod lamp;
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+/// Runs the example.
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     // A client: its model's messages are the host's, which is this program.
     let mut client = lamp::node(0x0001, Element::new(0).with_host(ON_OFF_CLIENT, &[OnOffStatus::OPCODE]))?;
     let model = ModelRef { element: client.address(), model: ON_OFF_CLIENT };

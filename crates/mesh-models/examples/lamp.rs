@@ -16,7 +16,7 @@ use mesh_wire::foundation::{ConfigMessage, ModelRef, SubscriptionChange};
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, Transmit, Ttl};
 
 /// A node as provisioning leaves it, which gives it keys and an address.
-pub fn node(address: u16, element: Element) -> Result<Node, Box<dyn Error>> {
+pub(crate) fn node(address: u16, element: Element) -> Result<Node, Box<dyn Error>> {
     let address = UnicastAddress::try_from(address)?;
     let transmit = Transmit::new(3, std::time::Duration::from_millis(20)).ok_or("no such timing")?;
     let (net_key, dev_key) = (NetKey::new([1; 16]), DevKey::new([2; 16]));
@@ -39,7 +39,7 @@ pub fn node(address: u16, element: Element) -> Result<Node, Box<dyn Error>> {
 }
 
 /// A lamp that belongs to the group 0xC000.
-pub fn lamp(address: u16) -> Result<Node, Box<dyn Error>> {
+pub(crate) fn lamp(address: u16) -> Result<Node, Box<dyn Error>> {
     let mut lamp = node(address, Element::new(0).with_server(OnOffServer::new(false)))?;
     let model = ModelRef { element: lamp.address(), model: ON_OFF_SERVER };
     let (change, address) = (SubscriptionChange::Add, Address::from(0xc000));
@@ -53,7 +53,7 @@ pub fn lamp(address: u16) -> Result<Node, Box<dyn Error>> {
 }
 
 /// One turn of the loop: in what the radio heard, out what it is to send, and the light follows.
-pub fn turn(node: &mut Node, now: Instant, heard: Option<&Received<'_>>) -> Vec<Transmission> {
+pub(crate) fn turn(node: &mut Node, now: Instant, heard: Option<&Received<'_>>) -> Vec<Transmission> {
     heard.into_iter().for_each(|heard| node.handle_pdu(now, heard));
     if node.poll_timeout().is_some_and(|due| due <= now) {
         node.handle_timeout(now);

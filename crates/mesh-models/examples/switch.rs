@@ -23,7 +23,7 @@ use mesh_wire::foundation::{
 mod lamp;
 
 /// A node whose Generic OnOff Client publishes to the group 0xC000, as a Configuration Client sets it.
-pub fn switch(address: u16) -> Result<Node, Box<dyn Error>> {
+pub(crate) fn switch(address: u16) -> Result<Node, Box<dyn Error>> {
     let mut switch = lamp::node(address, Element::new(0).with_host(ON_OFF_CLIENT, &[]))?;
     let model = ModelRef { element: switch.address(), model: ON_OFF_CLIENT };
     let publication = Publication {
@@ -43,7 +43,8 @@ pub fn switch(address: u16) -> Result<Node, Box<dyn Error>> {
     Ok(switch)
 }
 
-pub fn main() -> Result<(), Box<dyn Error>> {
+/// Runs the example.
+pub(crate) fn main() -> Result<(), Box<dyn Error>> {
     let (mut switch, mut lamp) = (switch(0x0001)?, lamp::lamp(0x0002)?);
     let now = Instant::ORIGIN;
     let mut rocker = Switch::new(0);

@@ -1,4 +1,5 @@
 //! The examples of the documentation run, and do what it says.
+#![allow(clippy::duplicate_mod, reason = "each example is whole")]
 #![allow(dead_code, reason = "an example has a main function of its own")]
 
 #[path = "../examples/by_hand.rs"]
