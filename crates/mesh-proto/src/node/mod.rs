@@ -540,8 +540,8 @@ impl Node {
         if self.is_reset {
             return None;
         }
-        if !self.is_started && self.beacons.is_enabled() {
-            // Beacons begin when the node is first told the time.
+        if !self.is_started && (self.beacons.is_enabled() || self.features.proxy) {
+            // Beacons, and what a proxy advertises, begin when the node is first told the time.
             return Some(Instant::ORIGIN);
         }
         let servers = self.elements.servers().iter().filter_map(|entry| entry.server.poll_timeout());
