@@ -7,13 +7,9 @@ mod net;
 use std::time::Duration;
 
 use clock::Instant;
-use mesh_crypto::{DevKey, NetworkKeys};
+use mesh_crypto::NetworkKeys;
 use mesh_proto::Discard;
-use mesh_proto::foundation::Product;
-use mesh_proto::network::Relay;
-use mesh_proto::node::{
-    Command, CommandError, Event, IvUpdateCommand, Node, NodeConfig, NodeOptions, Provisioned,
-};
+use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, Node};
 use mesh_proto::proxy::{ConnectionId, MAX_CONNECTIONS, ProxyOutput, ProxyRole};
 use mesh_wire::address::{Address, GroupAddress};
 use mesh_wire::beacon::Beacon;
@@ -21,8 +17,8 @@ use mesh_wire::bearer::proxy::{MessageType, segment};
 use mesh_wire::bearer::proxy_service::ProxyIdentification;
 use mesh_wire::foundation::{ConfigMessage, FeatureState, Features};
 use mesh_wire::proxy_configuration::{FilterType, ProxyConfiguration, ProxyConfigurationPdu};
-use mesh_wire::{IvIndex, KeyIndex, Seq, Transmit, Ttl};
-use net::{COMPANY, NET, Net, SECOND, elements, net_key, unicast};
+use mesh_wire::{IvIndex, KeyIndex, Seq};
+use net::{NET, Net, SECOND, elements, net_key, unicast};
 
 /// The smallest ATT_MTU is 23.
 const SMALLEST: usize = 20;
@@ -30,27 +26,12 @@ const SMALLEST: usize = 20;
 const LINK: ConnectionId = ConnectionId(7);
 
 fn proxy(address: u16) -> Node {
-    let transmit = Transmit::from_octet(0);
-    let provisioned = Provisioned {
-        net_key: net_key(1),
-        net_key_index: NET,
-        iv_index: IvIndex(5),
-        address: unicast(address),
-        dev_key: DevKey::new([1; 16]),
-    };
-    let config = NodeConfig {
-        product: Product { company: COMPANY, product: 1, version: 1 },
-        elements: elements(),
-        network_transmit: transmit,
-        relay: Relay { enabled: false, retransmit: transmit },
-        default_ttl: Ttl::new(5).unwrap(),
-        seed: [9; 32],
-        options: NodeOptions { proxy: true },
-    };
+    let (provisioned, mut config) = net::parts(address, elements());
+    config.options.proxy = true;
     Node::new(provisioned, config)
 }
 
-/// Proxy PDUs that wait, without those of a beacon when `beacons` is false.
+/// What waits to be done with connections.
 fn take(node: &mut Node) -> Vec<ProxyOutput> {
     std::iter::from_fn(|| node.poll_proxy()).collect()
 }

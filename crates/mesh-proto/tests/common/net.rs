@@ -54,7 +54,7 @@ pub struct Net {
     pub hears: fn(usize, usize) -> bool,
 }
 
-fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
+pub fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
     let transmit = Transmit::from_octet(0);
     let provisioned = Provisioned {
         net_key: net_key(1),
