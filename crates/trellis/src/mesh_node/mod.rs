@@ -110,13 +110,14 @@ fn memory(store: Option<&RecordStore>) -> anyhow::Result<Memory> {
 
 /// Stores what is to be stored before anything is sent that depends on it.
 async fn remember(now: clock::Instant, host: &mut Host, store: &RecordStore) -> anyhow::Result<()> {
-    if host.take_reset() {
-        store.commit(memory::forget(store.load()?)).await?;
-    }
     let changes = host.take_changes();
     if !changes.is_empty() {
         store.commit(changes).await.context("the node's state cannot be stored")?;
         host.handle_stored(now);
+    }
+    // What was stored is what the reset waited for.
+    if host.take_reset() {
+        store.commit(memory::forget(store.load()?)).await?;
     }
     Ok(())
 }
