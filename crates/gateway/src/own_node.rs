@@ -10,7 +10,7 @@ use mesh_models::messages::{DeltaSet, LevelSet, MoveSet, OnOffSet};
 use mesh_proto::access::Element;
 use mesh_proto::foundation::Product;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Node, NodeConfig, Provisioned, RecordKey};
+use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, Provisioned, RecordKey};
 use mesh_wire::access::Opcode;
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::foundation::{ConfigMessage, ModelRef, SubscriptionChange};
@@ -146,6 +146,7 @@ fn node_config(config: &GatewayConfig, own: &NodeEntry) -> Result<NodeConfig, Ga
         relay: Relay { enabled: own.features.is_some_and(|x| x.relay == Some(1)), retransmit: transmit },
         default_ttl: Ttl::new(own.default_ttl.unwrap_or(DEFAULT_TTL)).ok_or(GatewayError::Range("a TTL"))?,
         seed: config.seed,
+        options: NodeOptions::default(),
     })
 }
 

@@ -1,7 +1,7 @@
 //! A Bluetooth Mesh node, from the bearer to the foundation models, as a state machine without I/O.
 //!
 //! The modules are the layers of the Mesh Protocol specification, and each imports only those before it:
-//! keys, bearer, provisioning, beacon, network, lower transport, upper transport, heartbeat, access, foundation, node.
+//! keys, bearer, provisioning, beacon, network, proxy, lower transport, upper transport, heartbeat, access, foundation, node.
 //! [`node::Node`] joins them: advertisements go in and out, commands and events connect it to its host, and time is
 //! an argument. [`provisioning`] makes a device a node, and is on its own.
 //!
@@ -16,7 +16,7 @@
 //! use mesh_proto::foundation::Product;
 //! use mesh_proto::keys::MessageKey;
 //! use mesh_proto::network::Relay;
-//! use mesh_proto::node::{Command, Node, NodeConfig, OutgoingMessage, Provisioned};
+//! use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned};
 //! use mesh_proto::upper_transport::Destination;
 //! use mesh_wire::address::UnicastAddress;
 //! use mesh_wire::foundation::ConfigMessage;
@@ -39,6 +39,7 @@
 //! #             relay: Relay { enabled: false, retransmit: transmit },
 //! #             default_ttl: Ttl::new(5).unwrap(),
 //! #             seed: [0; 32],
+//! #             options: NodeOptions::default(),
 //! #         },
 //! #     )
 //! # }
@@ -79,6 +80,7 @@ pub mod lower_transport;
 pub mod network;
 pub mod node;
 pub mod provisioning;
+pub mod proxy;
 pub mod upper_transport;
 
 pub use discard::{Discard, DiscardCounts};

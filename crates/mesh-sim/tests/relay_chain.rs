@@ -12,7 +12,7 @@ use mesh_proto::access::{Context, Element, Place, ReceivedMessage, Server};
 use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned};
+use mesh_proto::node::{Command, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned};
 use mesh_proto::upper_transport::Destination;
 use mesh_sim::{MediumConfig, Position, Wall, World};
 use mesh_wire::access::Opcode;
@@ -77,6 +77,7 @@ fn node(address: u16, seed: u64) -> Node {
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::new(10).unwrap(),
             seed: bytes,
+            options: NodeOptions::default(),
         },
     );
     let key = AppKey::new([3; 16]);

@@ -10,7 +10,9 @@ use mesh_proto::access::{Context, Element, Place, ReceivedMessage, Server};
 use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned, Record, RecordKey};
+use mesh_proto::node::{
+    Command, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned, Record, RecordKey,
+};
 use mesh_proto::upper_transport::Destination;
 use mesh_sim::{MediumConfig, Position, StationId, World};
 use mesh_wire::access::Opcode;
@@ -79,6 +81,7 @@ fn node(address: u16, seed: u64, stored: Vec<(RecordKey, Vec<u8>)>) -> Node {
         relay: Relay { enabled: true, retransmit: transmit },
         default_ttl: Ttl::new(4).unwrap(),
         seed: bytes,
+        options: NodeOptions::default(),
     };
     let is_new = stored.is_empty();
     let mut node = Node::restore(Instant::ORIGIN, provisioned, config, stored).unwrap();

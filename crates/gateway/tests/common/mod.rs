@@ -25,7 +25,7 @@ use mesh_proto::access::Element;
 use mesh_proto::bearer::Received;
 use mesh_proto::foundation::Product;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Node, NodeConfig, Provisioned};
+use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, Provisioned};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{ConfigMessage, ModelRef, Publication, PublishDestination, PublishPeriod};
@@ -151,6 +151,7 @@ fn make_node(address: u16, kind: Kind) -> Node {
         relay: Relay { enabled: false, retransmit: transmit },
         default_ttl: Ttl::new(TTL).unwrap(),
         seed: [u8::try_from(address & 0xff).unwrap(); 32],
+        options: NodeOptions::default(),
     };
     Node::new(provisioned, config)
 }

@@ -22,7 +22,7 @@ use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
 use mesh_proto::node::{
-    Answer, Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned, Record, RecordKey,
+    Answer, Command, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned, Record, RecordKey,
 };
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
@@ -93,6 +93,7 @@ fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
         relay: Relay { enabled: true, retransmit: transmit },
         default_ttl: Ttl::new(TTL).unwrap(),
         seed: [u8::try_from(address & 0xff).unwrap(); 32],
+        options: NodeOptions::default(),
     };
     (provisioned, config)
 }
@@ -103,6 +104,13 @@ pub fn lamp(address: u16) -> Node {
     add_application(&mut lamp);
     bind(&mut lamp, address, ON_OFF_SERVER);
     lamp
+}
+
+/// A node with the Proxy feature.
+pub fn proxy(address: u16) -> Node {
+    let (provisioned, mut config) = parts(address, vec![Element::new(0)]);
+    config.options.proxy = true;
+    Node::new(provisioned, config)
 }
 
 /// A client of lamps and of configuration servers.

@@ -5,15 +5,17 @@ mod iv_update;
 
 use core::time::Duration;
 
+use mesh_crypto::NetworkKeys;
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
+use mesh_wire::proxy_configuration::ProxyConfigurationPdu;
 use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Seq, SeqAuth, Transmit, Ttl};
 
 use crate::bearer::Transmission;
 use crate::discard::Discard;
-use crate::keys::{Keys, NetMaterial};
+use crate::keys::{Keys, NetMaterial, Subnet};
 use cache::MessageCache;
 
 pub use iv_update::{
@@ -59,6 +61,17 @@ pub struct Arrived {
     pub iv_index: IvIndex,
 }
 
+/// A proxy configuration message that was opened.
+#[derive(Clone, Debug)]
+pub struct ProxyConfigurationArrived {
+    /// What it says.
+    pub pdu: ProxyConfigurationPdu,
+    /// The IV Index that secured it.
+    pub iv_index: IvIndex,
+    /// The keys that secured it, with which it is to be answered (MshPRT §6.7).
+    pub keys: NetworkKeys,
+}
+
 /// What the layer above wants sent.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -86,6 +99,13 @@ impl Arrived {
     /// The PDU's place in what its source sends.
     pub fn seq_auth(&self) -> SeqAuth {
         self.pdu.seq_auth(self.iv_index)
+    }
+}
+
+impl ProxyConfigurationArrived {
+    /// The message's place in what its source sends.
+    pub fn seq_auth(&self) -> SeqAuth {
+        SeqAuth { iv_index: self.iv_index, seq: self.pdu.seq }
     }
 }
 
@@ -202,14 +222,45 @@ impl NetworkLayer {
     /// What this node relays of a PDU that arrived (MshPRT §3.4.6.3): the same with a TTL of one less, unless
     /// the node does not relay, the TTL is used up, or the PDU has come to its only destination.
     pub fn relay(&self, keys: &Keys, arrived: &Arrived, delay: Duration) -> Option<Transmission> {
-        let is_at_its_end = arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some());
-        if !self.relay.enabled || is_at_its_end {
+        if self.relay.enabled { self.pass_on(keys, arrived, self.relay.retransmit, delay) } else { None }
+    }
+
+    /// The same between bearers, as a proxy passes it on whether it relays or not: Relay Retransmit is of what comes
+    /// and goes by advertising, so all else is repeated as Network Transmit says.
+    pub fn forward(&self, keys: &Keys, arrived: &Arrived) -> Option<Transmission> {
+        self.pass_on(keys, arrived, self.network_transmit, Duration::ZERO)
+    }
+
+    fn pass_on(
+        &self,
+        keys: &Keys,
+        arrived: &Arrived,
+        transmit: Transmit,
+        delay: Duration,
+    ) -> Option<Transmission> {
+        if arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some()) {
             return None;
         }
         let pdu = NetworkPdu { ttl: arrived.pdu.ttl.relayed()?, ..arrived.pdu.clone() };
         let material = keys.subnet(arrived.net_key_index)?.sending();
-        let retransmit = self.relay.retransmit;
-        Some(transmission(&pdu, material, arrived.iv_index, retransmit, delay))
+        Some(transmission(&pdu, material, arrived.iv_index, transmit, delay))
+    }
+
+    /// Opens a proxy configuration message (MshPRT §6.5).
+    pub fn receive_proxy_configuration(
+        &self,
+        keys: &Keys,
+        octets: &[u8],
+    ) -> Result<ProxyConfigurationArrived, Discard> {
+        let (ivi, nid) = ivi_nid(octets).ok_or(Discard::NetworkPdu)?;
+        let iv_index = self.iv.receiving(ivi).ok_or(Discard::NetworkKey)?;
+        let materials = keys.subnets().iter().flat_map(Subnet::receiving);
+        for material in materials.filter(|material| material.flooding.nid() == nid) {
+            if let Ok(pdu) = ProxyConfigurationPdu::open(octets, &material.flooding, iv_index) {
+                return Ok(ProxyConfigurationArrived { pdu, iv_index, keys: material.flooding.clone() });
+            }
+        }
+        Err(Discard::NetworkKey)
     }
 
     /// Secures what the layers above send (MshPRT §3.4.6.2).

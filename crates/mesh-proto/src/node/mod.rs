@@ -1,6 +1,7 @@
 //! A node (MshPRT §2.3.4): all layers joined, from what a bearer receives to what a model does.
 
 mod network_state;
+mod proxy;
 mod publish;
 mod receive;
 mod records;
@@ -15,6 +16,7 @@ use clock::{Instant, Timers};
 use mesh_crypto::{DevKey, NetKey};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::{CompositionData, ConfigMessage, Features, Status};
+use mesh_wire::proxy_configuration::{FilterType, ProxyConfiguration};
 use mesh_wire::{AppKeyIndex, IvIndex, ModelId, NetKeyIndex, Transmit, Ttl};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
@@ -30,6 +32,7 @@ use crate::lower_transport::{
     MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
 };
 use crate::network::{IvUpdateError, NetworkLayer, Relay};
+use crate::proxy::{ConnectionId, Proxy};
 use crate::upper_transport::Destination;
 
 pub use records::{Record, RecordKey, RestoreError};
@@ -70,6 +73,15 @@ pub struct NodeConfig {
     pub default_ttl: Ttl,
     /// What its random delays come from.
     pub seed: [u8; 32],
+    /// What most nodes leave as it is.
+    pub options: NodeOptions,
+}
+
+/// The parts of a [`NodeConfig`] that most nodes leave as they are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NodeOptions {
+    /// The Proxy feature: whether the node has it, which is then on until a Configuration Client turns it off.
+    pub proxy: bool,
 }
 
 /// An access message that the host has a model send.
@@ -112,8 +124,25 @@ pub enum Command {
         /// Its device key.
         key: DevKey,
     },
+    /// Sets how messages are segmented and reassembled, for slower or faster networks; the node remembers it.
+    Sar {
+        /// SAR Transmitter.
+        transmitter: SarTransmitter,
+        /// SAR Receiver.
+        receiver: SarReceiver,
+    },
     /// Begins or ends an IV Update, or makes its tests possible.
     IvUpdate(IvUpdateCommand),
+    /// As a client of a proxy, tells the server which addresses to send messages for. Until the host does, the node
+    /// sees to it that it gets what is for itself.
+    ProxyFilter {
+        /// The connection.
+        connection: ConnectionId,
+        /// What the server is asked for.
+        request: ProxyConfiguration,
+    },
+    /// Has a proxy advertise who it is for 60 seconds (Node Identity), as when its button is pressed.
+    IdentifyNode,
     /// Has the node's own Configuration Server carry out a request, as if a Configuration Client had sent it.
     Configure(ConfigMessage),
 }
@@ -164,6 +193,9 @@ pub enum CommandError {
     /// No sequence number is left.
     #[error("every sequence number of this IV Index has been used; the network needs an IV Update")]
     SequenceExhausted,
+    /// The node is no proxy, or has no such connection to one.
+    #[error("this node is no proxy, or not the client of one on this connection")]
+    NoProxy,
     /// A Configuration Server does not get such messages.
     #[error("a Configuration Server does not get such messages")]
     NotARequest,
@@ -216,6 +248,15 @@ pub enum Event {
         /// The features that are in use there.
         features: Features,
     },
+    /// A proxy server has answered a client: its filter is as it says.
+    ProxyFilter {
+        /// The connection.
+        connection: ConnectionId,
+        /// What the filter does with its list.
+        filter_type: FilterType,
+        /// How many addresses that has.
+        list_size: u16,
+    },
     /// A Configuration Client has taken the node out of the network; it must be provisioned anew.
     Reset,
 }
@@ -265,6 +306,7 @@ pub struct Node {
     beacons: Beacons,
     heartbeats: Heartbeats,
     features: FeatureStates,
+    proxy: Proxy,
     publications: publish::Publications,
     timers: Timers<Timer>,
     waiting: send::Waiting,
@@ -292,12 +334,14 @@ impl Node {
         elements[0] = primary;
         elements[0].add(ModelId::CONFIGURATION_SERVER, Access::Foundation);
         let elements = Elements::new(elements);
+        let proxy = if config.options.proxy { Features::PROXY.0 } else { 0 };
+        let supported = Features(Features::RELAY.0 | proxy);
         let composition = CompositionData {
             company: config.product.company,
             product: config.product.product,
             version: config.product.version,
             replay_list: REPLAY_LIST,
-            features: Features::RELAY,
+            features: supported,
             elements: describe(&elements),
         };
         let element_count = u8::try_from(elements.len()).unwrap_or(u8::MAX);
@@ -323,7 +367,8 @@ impl Node {
             elements,
             beacons,
             heartbeats: Heartbeats::default(),
-            features: FeatureStates { supported: Features::RELAY, ..FeatureStates::default() },
+            features: FeatureStates { supported, proxy: config.options.proxy, ..FeatureStates::default() },
+            proxy: Proxy::default(),
             publications: publish::Publications::default(),
             timers: Timers::new(),
             waiting: send::Waiting::default(),
@@ -367,6 +412,11 @@ impl Node {
     /// The TTL of what is sent without saying which.
     pub fn default_ttl(&self) -> Ttl {
         self.default_ttl
+    }
+
+    /// The SAR Transmitter and SAR Receiver states.
+    pub fn sar(&self) -> (&SarTransmitter, &SarReceiver) {
+        (self.segmenter.sar(), self.reassembler.sar())
     }
 
     /// What was received and not passed on, by reason.
@@ -436,6 +486,17 @@ impl Node {
                 self.keys.add_remote_device(address, elements, key);
                 Ok(Answer::Done)
             }
+            Command::Sar { transmitter, receiver } => {
+                // By way of the octets, so that what holds is what is remembered.
+                self.segmenter.set_sar(SarTransmitter::from_octets(transmitter.to_octets()));
+                self.reassembler.set_sar(SarReceiver::from_octets(receiver.to_octets()));
+                self.record_sar();
+                Ok(Answer::Done)
+            }
+            Command::ProxyFilter { connection, request } => {
+                self.configure_proxy(connection, &request).map(|()| Answer::Done)
+            }
+            Command::IdentifyNode => self.identify_node(now).map(|()| Answer::Done),
             Command::Configure(request) => {
                 let via = self.keys.subnets().first().map_or(NetKeyIndex::ZERO, |subnet| subnet.index);
                 let answer = self.configure(now, &request, via).ok_or(CommandError::NotARequest)?;
@@ -458,6 +519,7 @@ impl Node {
         self.reassembler.handle_timeout(now);
         self.segmenter.handle_timeout(now);
         self.handle_network_timeouts(now);
+        self.proxy.handle_timeout(now);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Waiting(number) => self.send_waiting(now, number),
@@ -478,8 +540,8 @@ impl Node {
         if self.is_reset {
             return None;
         }
-        if !self.is_started && self.beacons.is_enabled() {
-            // Beacons begin when the node is first told the time.
+        if !self.is_started && (self.beacons.is_enabled() || self.features.proxy) {
+            // Beacons, and what a proxy advertises, begin when the node is first told the time.
             return Some(Instant::ORIGIN);
         }
         let servers = self.elements.servers().iter().filter_map(|entry| entry.server.poll_timeout());
@@ -490,6 +552,8 @@ impl Node {
             self.network.iv.poll_timeout(),
             self.beacons.poll_timeout(),
             self.heartbeats.poll_timeout(),
+            self.proxy.poll_timeout(),
+            self.features.node_identity.values().min().copied(),
         ];
         layers.into_iter().flatten().chain(servers).min()
     }
@@ -507,6 +571,7 @@ impl Node {
     /// Takes the node out of its network.
     fn reset(&mut self) {
         self.is_reset = true;
+        self.proxy.end();
         self.forget();
         self.events.push_back(Event::Reset);
     }

@@ -45,6 +45,17 @@ impl Node {
         if let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
             self.transmit.push_back(relayed);
         }
+        self.pass_to_bearers(&arrived, None);
+        self.receive_network(now, &arrived, Some(received.rssi))
+    }
+
+    /// Takes a network PDU, from whatever bearer it came.
+    pub(super) fn receive_network(
+        &mut self,
+        now: Instant,
+        arrived: &Arrived,
+        rssi: Option<i8>,
+    ) -> Result<(), Discard> {
         if !self.is_for_this_node(arrived.pdu.dst) && !self.counts_heartbeats_to(now, arrived.pdu.dst) {
             return Err(Discard::NotForThisNode);
         }
@@ -53,14 +64,12 @@ impl Node {
             .map_err(|_| Discard::TransportPdu)?;
         match lower {
             LowerTransportPdu::UnsegmentedAccess(hint, upper) => {
-                let opened = self.open(hint, &arrived, arrived.seq_auth(), &upper, Mic::Bits32)?;
+                let opened = self.open(hint, arrived, arrived.seq_auth(), &upper, Mic::Bits32)?;
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
                 self.record_replay(arrived.pdu.src);
-                self.deliver_opened(now, &arrived, opened, received.rssi)
+                self.deliver_opened(now, arrived, opened, rssi)
             }
-            LowerTransportPdu::Segment(segment) => {
-                self.receive_segment(now, &arrived, &segment, received.rssi)
-            }
+            LowerTransportPdu::Segment(segment) => self.receive_segment(now, arrived, &segment, rssi),
             LowerTransportPdu::SegmentAck(ack) => {
                 let Address::Unicast(own) = arrived.pdu.dst else {
                     return Err(Discard::UnknownAck);
@@ -72,7 +81,7 @@ impl Node {
             }
             LowerTransportPdu::UnsegmentedControl(opcode, parameters) => {
                 match opcode {
-                    heartbeat::OPCODE => self.receive_heartbeat(now, &arrived, &parameters)?,
+                    heartbeat::OPCODE => self.receive_heartbeat(now, arrived, &parameters)?,
                     _ => return Err(Discard::ControlOpcode),
                 }
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
@@ -103,7 +112,7 @@ impl Node {
         now: Instant,
         arrived: &Arrived,
         segment: &Segment,
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let source = SegmentSource {
             net_key_index: arrived.net_key_index,
@@ -156,7 +165,7 @@ impl Node {
         now: Instant,
         arrived: &Arrived,
         opened: Opened,
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let destination = opened.label.map_or(Destination::Address(arrived.pdu.dst), Destination::Label);
         self.deliver(
@@ -166,7 +175,7 @@ impl Node {
                 source: arrived.pdu.src,
                 destination,
                 ttl: arrived.pdu.ttl,
-                rssi: Some(rssi),
+                rssi,
                 key: opened.key,
                 payload: opened.payload,
             },

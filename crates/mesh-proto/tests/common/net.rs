@@ -12,7 +12,7 @@ use mesh_proto::foundation::Product;
 use mesh_proto::keys::MessageKey;
 use mesh_proto::network::Relay;
 use mesh_proto::node::{
-    Answer, Command, Event, Node, NodeConfig, OutgoingMessage, Provisioned, Record, RecordKey,
+    Answer, Command, Event, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned, Record, RecordKey,
 };
 use mesh_proto::upper_transport::Destination;
 use mesh_wire::access::Opcode;
@@ -54,7 +54,7 @@ pub struct Net {
     pub hears: fn(usize, usize) -> bool,
 }
 
-fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
+pub fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
     let transmit = Transmit::from_octet(0);
     let provisioned = Provisioned {
         net_key: net_key(1),
@@ -70,6 +70,7 @@ fn parts(address: u16, elements: Vec<Element>) -> (Provisioned, NodeConfig) {
         relay: Relay { enabled: false, retransmit: transmit },
         default_ttl: Ttl::new(5).unwrap(),
         seed: [u8::try_from(address).unwrap(); 32],
+        options: NodeOptions::default(),
     };
     (provisioned, config)
 }

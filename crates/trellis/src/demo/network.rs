@@ -12,7 +12,7 @@ use mesh_commission::cdb::{
 use mesh_crypto::{AppKey, DevKey, NetKey};
 use mesh_proto::foundation::Product;
 use mesh_proto::network::Relay;
-use mesh_proto::node::{Command, Node, NodeConfig, Provisioned, RecordKey};
+use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, Provisioned, RecordKey};
 use mesh_sim::building::{Building, Fixture, Kind};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::{
@@ -134,6 +134,7 @@ pub(super) fn make_node(
         relay: Relay { enabled: fixture.relay, retransmit: transmit },
         default_ttl: Ttl::new(TTL).context("the TTL is out of range")?,
         seed,
+        options: NodeOptions::default(),
     };
     let is_new = stored.is_empty();
     let mut node = Node::restore(now, provisioned, config, stored)?;
