@@ -101,9 +101,13 @@ async def meshd_provisions_us(bus, net):
     token, = await event(ev, "JoinComplete")
     path, _ = await net.call_attach("/prov", token)
     node, mgmt = await iface(bus, path, "Node1"), await iface(bus, path, "Management1")
-    keys = (await bus.call(Message(destination=MESH, path=path, member="ExportKeys",
-                                   interface=MESH + ".Management1"))).body[0]
-    net_key = bytes(keys["NetKeys"].value[0][1]).hex()
+
+    async def exported():
+        keys = await bus.call(Message(destination=MESH, path=path, member="ExportKeys",
+                                      interface=MESH + ".Management1"))
+        return bytes(keys.body[0]["NetKeys"].value[0][1]).hex()
+
+    net_key = await exported()
 
     uuid = uuid4()
     us = await Node.start("meshd-provisions", "--uuid", uuid.hex())
@@ -198,6 +202,9 @@ async def meshd_provisions_us(bus, net):
     await us.hear("reset")
     ok("Node Reset: answered, and carried out")
     await us.end()
+    if FOLDER:
+        keys = {"net_keys": [net_key, await exported()], "dev_key": line["dev_key"]}
+        (FOLDER / "meshd-provisions.json").write_text(json.dumps(keys))
 
 
 async def we_provision_meshd(bus, net):
@@ -270,6 +277,15 @@ async def we_provision_meshd(bus, net):
     await node.call_publish("/node/ele0", 0x1000, {}, bytes.fromhex("820401"))
     await us.hear("message", lambda x: x["payload"] == "820401")
     ok("messages from meshd: segmented, and published")
+    # meshd's application cannot name a label; its node publishes to one that we subscribe to.
+    label = os.urandom(16).hex()
+    await us.local("8020" "0500" + label + "0110", "801f00")
+    await us.ask("0200", "dev", "801a" "0002" + label + "0000" "07" "00" "00" "0010", "801900")
+    for payload in ("820400", "820401" "00" "41"):
+        await node.call_publish("/node/ele0", 0x1000, {}, bytes.fromhex(payload))
+        heard = await us.hear("message", lambda x: x["payload"] == payload)
+        assert 0x8000 <= int(heard["destination"], 16) < 0xC000, heard
+    ok("and to a virtual address, %s" % heard["destination"])
 
     # IV Update: meshd follows, and both hear each other in each state.
     us.say("iv test")

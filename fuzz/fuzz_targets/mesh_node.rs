@@ -1,4 +1,4 @@
-//! Whatever comes over the air, under a node's keys or not, it goes on.
+//! Whatever comes over the air or a connection, under a node's keys or not, it goes on.
 #![no_main]
 
 use std::time::Duration;
@@ -15,15 +15,19 @@ use mesh_proto::friend::FriendSettings;
 use mesh_proto::keys::{Keys, MessageKey};
 use mesh_proto::network::Relay;
 use mesh_proto::node::{Command, Node, NodeConfig, NodeOptions, Provisioned};
+use mesh_proto::proxy::{ConnectionId, ProxyRole};
 use mesh_proto::upper_transport::{Destination, Envelope, secure};
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
+use mesh_wire::bearer::proxy::{MessageType, segment};
 use mesh_wire::foundation::{ConfigMessage, ModelRef};
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::network::NetworkPdu;
+use mesh_wire::proxy_configuration::ProxyConfigurationPdu;
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, Seq, SeqAuth, Transmit, Ttl};
 
 const NET_KEY: NetKey = NetKey::new([1; 16]);
+const LINK: ConnectionId = ConnectionId(1);
 const DEV_KEY: DevKey = DevKey::new([2; 16]);
 
 fn node() -> Node {
@@ -39,7 +43,11 @@ fn node() -> Node {
             relay: Relay { enabled: true, retransmit: transmit },
             default_ttl: Ttl::MAX,
             seed: [0; 32],
-            options: NodeOptions { friend: Some(FriendSettings::default()), ..NodeOptions::default() },
+            options: NodeOptions {
+                friend: Some(FriendSettings::default()),
+                proxy: true,
+                ..NodeOptions::default()
+            },
         },
     );
     let model = ModelRef { element: address, model: ON_OFF_SERVER };
@@ -55,6 +63,7 @@ fn node() -> Node {
 fuzz_target!(|input: Vec<(u8, &[u8])>| {
     let mut node = node();
     let mut now = Instant::ORIGIN;
+    node.handle_proxy_connected(now, LINK, ProxyRole::Server, 20);
     let flooding = NetworkKeys::flooding(&NET_KEY);
     let keys = Keys::new(DEV_KEY, KeyIndex::ZERO, NET_KEY);
     let src = UnicastAddress::new(1).expect("unicast");
@@ -65,8 +74,30 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
             let pdu = NetworkPdu { ctl, ttl: Ttl::MAX, seq, src, dst, transport_pdu: transport_pdu.into() };
             pdu.secure(&flooding, IvIndex(1)).to_vec()
         };
-        let octets = match kind % 4 {
+        let octets = match kind % 8 {
             0 => data.to_vec(),
+            4 => {
+                node.handle_proxy_pdu(now, LINK, data);
+                continue;
+            }
+            5 if (1..=12).contains(&data.len()) => {
+                let pdu = ProxyConfigurationPdu { seq, src, message: data.into() };
+                let octets = pdu.secure(&flooding, IvIndex(1));
+                for part in segment(MessageType::ProxyConfiguration, &octets, 20) {
+                    node.handle_proxy_pdu(now, LINK, &part);
+                }
+                continue;
+            }
+            6 => {
+                node.handle_pdu(now, &Received { ad_type: AdType::MeshBeacon, data, rssi: -60 });
+                continue;
+            }
+            // The connection is lost, and there again.
+            7 => {
+                node.handle_proxy_disconnected(LINK);
+                node.handle_proxy_connected(now, LINK, ProxyRole::Server, 20 + data.len());
+                continue;
+            }
             // A transport PDU of at most what fits.
             1 if (1..=16).contains(&data.len()) => network(false, data),
             2 if (1..=12).contains(&data.len()) => network(true, data),
@@ -91,5 +122,7 @@ fuzz_target!(|input: Vec<(u8, &[u8])>| {
         }
         while node.poll_transmit().is_some() {}
         while node.poll_event().is_some() {}
+        while node.poll_proxy().is_some() {}
+        let _ = node.poll_proxy_advertising();
     }
 });

@@ -6,10 +6,12 @@ use mesh_wire::access::Opcode;
 use mesh_wire::beacon::Beacon;
 use mesh_wire::bearer::pb_adv::PbAdvPdu;
 use mesh_wire::bearer::proxy::ProxyPdu;
+use mesh_wire::bearer::proxy_service::ProxyIdentification;
 use mesh_wire::foundation::{CompositionData, ConfigMessage, HealthMessage};
 use mesh_wire::heartbeat::Heartbeat;
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::provisioning::{ProvisioningData, ProvisioningPdu};
+use mesh_wire::proxy_configuration::ProxyConfiguration;
 
 fuzz_target!(|octets: &[u8]| {
     if let Ok(pdu) = PbAdvPdu::decode(octets) {
@@ -17,6 +19,13 @@ fuzz_target!(|octets: &[u8]| {
     }
     if let Ok(pdu) = ProxyPdu::decode(octets) {
         assert_eq!(pdu.encode(), octets);
+    }
+    if let Ok(identification) = ProxyIdentification::decode(octets) {
+        assert_eq!(identification.encode().as_slice(), octets);
+    }
+    if let Ok(message) = ProxyConfiguration::decode(octets) {
+        // Bits that are reserved are not kept.
+        assert_eq!(ProxyConfiguration::decode(&message.encode()), Ok(message));
     }
     if let Ok(pdu) = ProvisioningPdu::decode(octets) {
         assert_eq!(pdu.encode(), octets);

@@ -13,6 +13,8 @@ pub(crate) enum Bench {
     Retained,
     /// Half-open connections: 19,000 at once and 100,000 in succession, in memory
     HalfOpen,
+    /// The mesh stack on one core: PDUs and segments a second, bytes a node
+    Mesh,
 }
 
 /// Measures: time with the optimisations of a release, memory as the tests are built.
@@ -22,6 +24,7 @@ pub(crate) fn run(root: &Path, bench: Bench) -> anyhow::Result<()> {
     let words = match bench {
         Bench::Retained => "run --quiet --release --package mqtt-broker --example retained",
         Bench::HalfOpen => "test --quiet --package trellis --test half_open -- --nocapture",
+        Bench::Mesh => "run --quiet --release --package mesh-io --example bench_mesh",
     };
     cargo.args(words.split(' ')).env("TRELLIS_LONG", "1");
     if !cargo.status()?.success() {

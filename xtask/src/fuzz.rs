@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context as _, bail, ensure};
 
@@ -16,9 +17,18 @@ const COVERAGE: [&str; 6] = [
     "-Cllvm-args=-sanitizer-coverage-trace-compares",
 ];
 
-/// Runs every target for its share of `seconds`. What a target finds is kept in `fuzz/artifacts`, what it learned in
+/// How long the targets run.
+#[derive(Clone, Copy)]
+pub(crate) enum Extent {
+    /// All together so many seconds.
+    Seconds(u64),
+    /// Each so many inputs.
+    Runs(u64),
+}
+
+/// Runs every target whose name holds `only`. What a target finds is kept in `fuzz/artifacts`, what it learned in
 /// `fuzz/corpus`.
-pub(crate) fn run(root: &Path, seconds: u64) -> anyhow::Result<()> {
+pub(crate) fn run(root: &Path, extent: Extent, only: &str) -> anyhow::Result<()> {
     let folder = root.join("fuzz");
     let host = host()?;
     // With a target given, the flags do not reach build scripts.
@@ -26,25 +36,32 @@ pub(crate) fn run(root: &Path, seconds: u64) -> anyhow::Result<()> {
     build.args(["build", "--quiet", "--release", "--target", &host]).current_dir(&folder);
     build.env("RUSTFLAGS", COVERAGE.join(" ")).env_remove("CARGO_TARGET_DIR");
     ensure!(build.status()?.success(), "the fuzz targets do not build");
-    let targets = targets(&folder)?;
-    let share = seconds.div_ceil(u64::try_from(targets.len())?.max(1)).max(1);
+    let mut targets = targets(&folder)?;
+    targets.retain(|target| target.contains(only));
+    ensure!(!targets.is_empty(), "no fuzz target has {only} in its name");
+    let limit = match extent {
+        Extent::Seconds(seconds) => {
+            let share = seconds.div_ceil(u64::try_from(targets.len())?);
+            format!("-max_total_time={}", share.max(1))
+        }
+        Extent::Runs(runs) => format!("-runs={runs}"),
+    };
     for target in &targets {
         let (corpus, artifacts) = (folder.join("corpus").join(target), folder.join("artifacts").join(target));
         fs::create_dir_all(&corpus)?;
         fs::create_dir_all(&artifacts)?;
         let program = folder.join("target").join(&host).join("release").join(target);
         let mut fuzz = Command::new(program);
-        fuzz.arg(corpus)
-            .arg(format!("-max_total_time={share}"))
-            .arg(format!("-artifact_prefix={}/", artifacts.display()));
+        fuzz.arg(corpus).arg(&limit).arg(format!("-artifact_prefix={}/", artifacts.display()));
         fuzz.args(["-print_final_stats=1", "-verbosity=0", "-rss_limit_mb=4096"]);
+        let begin = Instant::now();
         let output = fuzz.output().with_context(|| format!("cannot start {target}"))?;
         let log = String::from_utf8_lossy(&output.stderr);
         if !output.status.success() {
             bail!("{log}\n{target} found something: see {}", artifacts.display());
         }
         let runs = log.lines().find_map(|line| line.strip_prefix("stat::number_of_executed_units:"));
-        println!("{target}: {} runs in {share} s", runs.unwrap_or("no").trim());
+        println!("{target}: {} runs in {} s", runs.unwrap_or("no").trim(), begin.elapsed().as_secs());
     }
     println!("{} targets, nothing found", targets.len());
     Ok(())

@@ -6,17 +6,21 @@ use std::process::Command;
 use anyhow::bail;
 
 use crate::crash::{self, Broker};
+use crate::fuzz::{self, Extent};
 use crate::interop;
 
 /// The crates that have a simulation.
 const SIMULATED: [&str; 2] = ["mqtt-broker", "mesh-proto"];
+/// Inputs of each fuzz target.
+const FUZZ_INPUTS: u64 = 1_000_000;
 
 /// How often the program is killed, with each kind of broker.
 const CRASHES: u32 = 50;
 
-/// Runs the simulations with as many seeds as the project promises, and kills the program as often.
+/// Runs the simulations and fuzz targets with as many seeds and inputs as the project promises, and kills the program as often.
 pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> {
     simulate(root, &["--release"], &[("TRELLIS_SEEDS", &seeds.to_string())])?;
+    fuzz::run(root, Extent::Runs(FUZZ_INPUTS), "")?;
     let peers = interop::peers(root, install)?;
     for broker in [Broker::Own, Broker::Mosquitto] {
         crash::run(root, &peers, CRASHES, broker, 1)?;

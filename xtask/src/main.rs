@@ -9,6 +9,7 @@ mod fuzz;
 mod generate;
 mod interop;
 mod long;
+mod no_std;
 mod testdata;
 mod tidy;
 
@@ -70,6 +71,12 @@ enum Command {
         /// For how long, in all
         #[arg(long, default_value = "60")]
         seconds: u64,
+        /// With so many inputs each, however long that takes
+        #[arg(long, conflicts_with = "seconds")]
+        runs: Option<u64>,
+        /// Only targets whose name holds this
+        #[arg(long, default_value = "")]
+        only: String,
     },
     /// Run real peers against us
     Interop {
@@ -79,12 +86,18 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// Run the simulations with all the seeds that the project promises, and the crashes
+    /// Run the simulations and fuzz targets with all the seeds and inputs that the project promises, and the crashes
     Long {
         /// How many
         #[arg(long, default_value = "10000")]
         seeds: u64,
         /// Install the peers that are missing
+        #[arg(long)]
+        install: bool,
+    },
+    /// Build the mesh stack for a microcontroller, without the standard library
+    NoStd {
+        /// Install the compiler's library for it, if it is missing (implied by CI=true)
         #[arg(long)]
         install: bool,
     },
@@ -106,9 +119,13 @@ fn main() -> anyhow::Result<()> {
             conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())
         }
         Command::Bench { what } => bench::run(&root(), what),
-        Command::Fuzz { seconds } => fuzz::run(&root(), seconds),
+        Command::Fuzz { seconds, runs, only } => {
+            let extent = runs.map_or(fuzz::Extent::Seconds(seconds), fuzz::Extent::Runs);
+            fuzz::run(&root(), extent, &only)
+        }
         Command::Interop { suite, install } => interop::run(&root(), suite, install),
         Command::Long { seeds, install } => long::run(&root(), seeds, install),
+        Command::NoStd { install } => no_std::run(&root(), install),
         Command::Sabotage => long::sabotage(&root()),
         Command::Tidy => tidy::check(&root()),
     }

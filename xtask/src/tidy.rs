@@ -42,12 +42,13 @@ const NEVER: [(&str, &str); 1] = [("gateway", "mesh-sim")];
 const MEETING_PLACES: [&str; 2] = ["gateway", "trellis"];
 
 /// The modules of `mesh-proto`, in the order in which they may import one another (DESIGN of the stack).
-const MESH_PROTO_ORDER: [&str; 13] = [
+const MESH_PROTO_ORDER: [&str; 14] = [
     "keys",
     "bearer",
     "provisioning",
     "beacon",
     "network",
+    "proxy",
     "lower_transport",
     "upper_transport",
     "friend",

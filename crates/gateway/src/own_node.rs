@@ -30,6 +30,9 @@ const COMPANY: CompanyId = CompanyId(0xffff);
 /// A model of the gateway's own that hears what buttons send to groups. It sets nothing.
 pub(crate) const LISTENER: ModelId = ModelId::Vendor(COMPANY, 0x0001);
 
+/// All addresses that a group can have (MshPRT §3.4.2.4): the gateway listens to every group.
+const GROUP_ADDRESSES: usize = 0xfeff - 0xc000 + 1;
+
 /// What buttons send.
 const PRESSES: &[Opcode] = &[
     OnOffSet::OPCODE,
@@ -92,7 +95,7 @@ pub(crate) fn make(
         address,
         dev_key: DevKey::new(own.device_key.as_ref().ok_or(GatewayError::NoAddress)?.0),
     };
-    let mut node = Node::restore(now, provisioned, node_config(config, own)?, stored)?;
+    let mut node = Node::restore(now, provisioned, node_config(config, database, own)?, stored)?;
     let key = AppKey::new(app_key.key.0);
     node.handle_command(now, Command::Configure(ConfigMessage::AppKeyAdd { net_key_index, index, key }))?;
     for model in own_models(config, address) {
@@ -117,7 +120,7 @@ pub(crate) fn subscribe(now: Instant, node: &mut Node, element: u8, model: Model
     let Some(element) = node.address().element(element) else { return };
     let (change, model) = (SubscriptionChange::Add, ModelRef { element, model });
     let request = ConfigMessage::ModelSubscriptionChange { change, address, model };
-    // A list that is full has its remedy in fewer groups; the gateway's buttons of the others stay unheard.
+    // There is room for every group that there can be.
     let _ = node.handle_command(now, Command::Configure(request));
 }
 
@@ -131,7 +134,17 @@ fn own_models(config: &GatewayConfig, address: UnicastAddress) -> Vec<ModelRef> 
     clients.chain([listener]).chain(devices).collect()
 }
 
-fn node_config(config: &GatewayConfig, own: &NodeEntry) -> Result<NodeConfig, GatewayError> {
+/// Room for every element of the network, and for as many that may be added before the next start.
+fn replay_list_for(database: &NetworkDatabase) -> u16 {
+    let elements: usize = database.nodes.iter().map(|node| node.elements.len()).sum();
+    u16::try_from(elements * 2).unwrap_or(u16::MAX).max(NodeOptions::default().replay_list)
+}
+
+fn node_config(
+    config: &GatewayConfig,
+    database: &NetworkDatabase,
+    own: &NodeEntry,
+) -> Result<NodeConfig, GatewayError> {
     let mut primary = Element::new(0)
         .with_host(LISTENER, PRESSES)
         .with_host(ModelId::CONFIGURATION_CLIENT, CONFIGURATION_ANSWERS);
@@ -146,7 +159,11 @@ fn node_config(config: &GatewayConfig, own: &NodeEntry) -> Result<NodeConfig, Ga
         relay: Relay { enabled: own.features.is_some_and(|x| x.relay == Some(1)), retransmit: transmit },
         default_ttl: Ttl::new(own.default_ttl.unwrap_or(DEFAULT_TTL)).ok_or(GatewayError::Range("a TTL"))?,
         seed: config.seed,
-        options: NodeOptions::default(),
+        options: NodeOptions {
+            replay_list: replay_list_for(database),
+            subscriptions: GROUP_ADDRESSES,
+            ..NodeOptions::default()
+        },
     })
 }
 

@@ -18,6 +18,8 @@ pub enum Discard {
     OwnSource,
     /// Network: for others; relayed, if this node relays and the TTL allows it.
     NotForThisNode,
+    /// Proxy: of a connection that is not there, or that has no use for it.
+    Proxy,
     /// Lower transport: its layout is none that the specification has.
     TransportPdu,
     /// Lower transport: not newer than what its source sent before.

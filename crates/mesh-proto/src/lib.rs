@@ -1,8 +1,8 @@
 //! A Bluetooth Mesh node, from the bearer to the foundation models, as a state machine without I/O.
 //!
 //! The modules are the layers of the Mesh Protocol specification, and each imports only those before it:
-//! keys, bearer, provisioning, beacon, network, lower transport, upper transport, friend, low power, heartbeat, access,
-//! foundation, node.
+//! keys, bearer, provisioning, beacon, network, proxy, lower transport, upper transport, friend, low power, heartbeat,
+//! access, foundation, node.
 //! [`node::Node`] joins them: advertisements go in and out, commands and events connect it to its host, and time is
 //! an argument. [`provisioning`] makes a device a node, and is on its own.
 //!
@@ -83,6 +83,7 @@ pub mod lower_transport;
 pub mod network;
 pub mod node;
 pub mod provisioning;
+pub mod proxy;
 pub mod sabotage;
 pub mod upper_transport;
 

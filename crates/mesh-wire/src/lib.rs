@@ -34,6 +34,7 @@ pub mod lower_transport;
 pub mod network;
 mod numbers;
 pub mod provisioning;
+pub mod proxy_configuration;
 mod reader;
 
 pub use numbers::{

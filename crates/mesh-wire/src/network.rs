@@ -106,24 +106,54 @@ impl Header {
         keys: &NetworkKeys,
         iv_index: IvIndex,
     ) -> Result<NetworkPdu, DecodeError> {
-        let secured = octets.get(ENCRYPTED_AT..).ok_or(DecodeError::TooShort)?;
-        if octets.len() > MAX_DATA {
-            return Err(DecodeError::TooLong);
-        }
-        let opened =
-            mesh_crypto::decrypt(keys.encryption_key(), &self.nonce(iv_index), secured, &[], self.mic())
-                .map_err(|_| DecodeError::Mic)?;
-        let (dst, transport_pdu) = opened.split_first_chunk().ok_or(DecodeError::TooShort)?;
-        let dst = Address::from(u16::from_be_bytes(*dst));
-        if transport_pdu.is_empty() {
-            return Err(DecodeError::TooShort);
-        }
+        let (dst, transport_pdu) = self.open(octets, keys, &self.nonce(iv_index))?;
         // §3.4.4.7: no message goes nowhere, and no control message to a virtual address.
         if dst == Address::Unassigned || (self.ctl && matches!(dst, Address::Virtual(_))) {
             return Err(DecodeError::Prohibited("DST"));
         }
         let Self { ctl, ttl, seq, src } = self;
-        Ok(NetworkPdu { ctl, ttl, seq, src, dst, transport_pdu: transport_pdu.into() })
+        Ok(NetworkPdu { ctl, ttl, seq, src, dst, transport_pdu })
+    }
+
+    /// DST and TransportPDU of the PDU whose header this is.
+    pub(crate) fn open(
+        self,
+        octets: &[u8],
+        keys: &NetworkKeys,
+        nonce: &Nonce,
+    ) -> Result<(Address, TransportPdu), DecodeError> {
+        let secured = octets.get(ENCRYPTED_AT..).ok_or(DecodeError::TooShort)?;
+        if octets.len() > MAX_DATA {
+            return Err(DecodeError::TooLong);
+        }
+        let opened = mesh_crypto::decrypt(keys.encryption_key(), nonce, secured, &[], self.mic())
+            .map_err(|_| DecodeError::Mic)?;
+        let (dst, transport_pdu) = opened.split_first_chunk().ok_or(DecodeError::TooShort)?;
+        if transport_pdu.is_empty() {
+            return Err(DecodeError::TooShort);
+        }
+        Ok((Address::from(u16::from_be_bytes(*dst)), transport_pdu.into()))
+    }
+
+    /// Encrypts and hides the PDU whose header this is (MshPRT §3.4.6.2, §3.9.7).
+    pub(crate) fn seal(
+        self,
+        dst: Address,
+        transport_pdu: &[u8],
+        keys: &NetworkKeys,
+        iv_index: IvIndex,
+        nonce: &Nonce,
+    ) -> Octets {
+        let mut content = SmallVec::<[u8; 18]>::from_slice(&u16::from(dst).to_be_bytes());
+        content.extend_from_slice(transport_pdu);
+        let secured = mesh_crypto::encrypt(keys.encryption_key(), nonce, &content, &[], self.mic());
+        let mut random = PrivacyRandom::default();
+        random.copy_from_slice(&secured[..7]);
+        let mut octets = Octets::new();
+        octets.push(u8::from(iv_index.ivi()) << 7 | keys.nid());
+        octets.extend(keys.obfuscate(self.to_octets(), iv_index.0, random));
+        octets.extend_from_slice(&secured);
+        octets
     }
 }
 
@@ -141,16 +171,6 @@ impl NetworkPdu {
     /// Encrypts and hides it (MshPRT §3.4.6.2, §3.9.7).
     pub fn secure(&self, keys: &NetworkKeys, iv_index: IvIndex) -> Octets {
         let header = self.header();
-        let mut content = SmallVec::<[u8; 18]>::from_slice(&u16::from(self.dst).to_be_bytes());
-        content.extend_from_slice(&self.transport_pdu);
-        let secured =
-            mesh_crypto::encrypt(keys.encryption_key(), &header.nonce(iv_index), &content, &[], header.mic());
-        let mut random = PrivacyRandom::default();
-        random.copy_from_slice(&secured[..7]);
-        let mut octets = Octets::new();
-        octets.push(u8::from(iv_index.ivi()) << 7 | keys.nid());
-        octets.extend(keys.obfuscate(header.to_octets(), iv_index.0, random));
-        octets.extend_from_slice(&secured);
-        octets
+        header.seal(self.dst, &self.transport_pdu, keys, iv_index, &header.nonce(iv_index))
     }
 }

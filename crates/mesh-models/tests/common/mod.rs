@@ -106,6 +106,13 @@ pub fn lamp(address: u16) -> Node {
     lamp
 }
 
+/// A node with the Proxy feature.
+pub fn proxy(address: u16) -> Node {
+    let (provisioned, mut config) = parts(address, vec![Element::new(0)]);
+    config.options.proxy = true;
+    Node::new(provisioned, config)
+}
+
 /// A client of lamps and of configuration servers.
 pub fn client(address: u16) -> Node {
     const CONFIGURATION: &[Opcode] = &[

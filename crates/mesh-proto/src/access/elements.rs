@@ -10,7 +10,7 @@ use mesh_wire::{AppKeyIndex, ModelId};
 use super::{Access, Place, Server, ServerEntry};
 use crate::upper_transport::Destination;
 
-/// Most addresses that a model subscribes to.
+/// Most addresses that a model subscribes to, unless the node says otherwise.
 pub const MAX_SUBSCRIPTIONS: usize = 32;
 
 /// Most AppKeys that a model is bound to.
@@ -21,6 +21,7 @@ pub const MAX_BINDINGS: usize = 16;
 pub struct Elements {
     elements: Vec<Element>,
     servers: Vec<ServerEntry>,
+    max_subscriptions: usize,
 }
 
 /// An element and its models.
@@ -110,7 +111,17 @@ impl Elements {
             }
             index += 1;
         }
-        Self { elements, servers }
+        Self { elements, servers, max_subscriptions: MAX_SUBSCRIPTIONS }
+    }
+
+    /// Changes how many addresses a model may subscribe to.
+    #[must_use]
+    pub fn with_max_subscriptions(self, max_subscriptions: usize) -> Self {
+        Self { max_subscriptions, ..self }
+    }
+
+    pub(crate) fn max_subscriptions(&self) -> usize {
+        self.max_subscriptions
     }
 
     pub(crate) fn servers(&self) -> &[ServerEntry] {

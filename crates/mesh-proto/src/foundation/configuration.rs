@@ -93,9 +93,7 @@ impl ConfigurationServer<'_> {
             }
             M::NetworkTransmitSet { transmit } => self.network.network_transmit = *transmit,
             M::BeaconSet { beacon } => self.beacons.set_enabled(is_on(beacon)),
-            M::GattProxySet { proxy } => {
-                self.features.proxy = is_on(proxy) && self.features.supported.contains(Features::PROXY);
-            }
+            M::GattProxySet { proxy } => self.features.set_proxy(is_on(proxy)),
             M::FriendSet { friend } => {
                 self.features.friend = is_on(friend) && self.features.supported.contains(Features::FRIEND);
             }
@@ -119,12 +117,10 @@ impl ConfigurationServer<'_> {
             M::FriendGet | M::FriendSet { .. } => M::FriendStatus { friend: self.features.friend_state() },
             M::NodeIdentityGet { index } => self.node_identity_status(*index),
             M::NodeIdentitySet { index, identity } => {
-                if self.keys.subnet(*index).is_some() && self.features.supported.contains(Features::PROXY) {
-                    if is_on(identity) {
-                        self.features.node_identity.insert(*index);
-                    } else {
-                        self.features.node_identity.remove(index);
-                    }
+                if is_on(identity) && self.keys.subnet(*index).is_some() {
+                    self.features.start_node_identity(self.now, *index);
+                } else {
+                    self.features.node_identity.remove(index);
                 }
                 self.node_identity_status(*index)
             }

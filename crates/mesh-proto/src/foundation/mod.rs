@@ -9,9 +9,11 @@ mod health;
 mod key_lists;
 mod model_states;
 
-use alloc::collections::BTreeSet;
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::time::Duration;
 
+use clock::Instant;
 use mesh_wire::foundation::{ElementDescription, FeatureState, Features};
 use mesh_wire::{CompanyId, NetKeyIndex};
 
@@ -40,11 +42,29 @@ pub struct FeatureStates {
     pub proxy: bool,
     /// Friend.
     pub friend: bool,
-    /// Node Identity: the subnets in which a proxy says who it is.
-    pub node_identity: BTreeSet<NetKeyIndex>,
+    /// Node Identity: the subnets in which a proxy says who it is, and until when.
+    pub node_identity: BTreeMap<NetKeyIndex, Instant>,
 }
 
+/// How long a proxy says who it is (MshPRT §7.2.2.2.3).
+pub const NODE_IDENTITY_TIME: Duration = Duration::from_secs(60);
+
 impl FeatureStates {
+    /// Has a proxy that is on say who it is for 60 seconds from `now`.
+    pub fn start_node_identity(&mut self, now: Instant, subnet: NetKeyIndex) {
+        if self.proxy {
+            self.node_identity.insert(subnet, now + NODE_IDENTITY_TIME);
+        }
+    }
+
+    /// Turns the proxy on or off; one that is off does not say who it is either (§4.2.12.1).
+    pub fn set_proxy(&mut self, is_on: bool) {
+        self.proxy = is_on && self.supported.contains(Features::PROXY);
+        if !self.proxy {
+            self.node_identity.clear();
+        }
+    }
+
     fn state(&self, feature: Features, is_on: bool) -> FeatureState {
         match (self.supported.contains(feature), is_on) {
             (false, _) => FeatureState::NotSupported,
@@ -65,7 +85,7 @@ impl FeatureStates {
 
     /// The Node Identity state of a subnet.
     pub fn node_identity_state(&self, subnet: NetKeyIndex) -> FeatureState {
-        self.state(Features::PROXY, self.node_identity.contains(&subnet))
+        self.state(Features::PROXY, self.node_identity.contains_key(&subnet))
     }
 }
 

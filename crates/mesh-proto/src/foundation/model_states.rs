@@ -7,7 +7,7 @@ use mesh_wire::foundation::{
 };
 
 use super::ConfigurationServer;
-use crate::access::{Access, MAX_BINDINGS, MAX_SUBSCRIPTIONS, ModelEntry};
+use crate::access::{Access, MAX_BINDINGS, ModelEntry};
 use crate::upper_transport::Destination;
 
 /// The Model Publication, Subscription List and Model to AppKey List states (MshPRT §4.2.3, §4.2.4, §4.2.6).
@@ -131,13 +131,14 @@ impl ConfigurationServer<'_> {
         to: Destination,
         model: ModelRef,
     ) -> Status {
+        let most = self.elements.max_subscriptions();
         let result = self.subscriber(model).and_then(|entry| {
             let subscriptions = &mut entry.subscriptions;
             match change {
                 SubscriptionChange::Delete => subscriptions.retain(|known| *known != to),
                 SubscriptionChange::Overwrite => *subscriptions = alloc::vec![to],
                 SubscriptionChange::Add if subscriptions.contains(&to) => {}
-                SubscriptionChange::Add if subscriptions.len() >= MAX_SUBSCRIPTIONS => {
+                SubscriptionChange::Add if subscriptions.len() >= most => {
                     return Err(Status::InsufficientResources);
                 }
                 SubscriptionChange::Add => subscriptions.push(to),

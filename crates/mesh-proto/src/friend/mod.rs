@@ -183,6 +183,11 @@ impl Friend {
         }
     }
 
+    /// Replaces the states by which it acknowledges segments for Low Power nodes.
+    pub(crate) fn set_sar(&mut self, sar: SarReceiver) {
+        self.segments.set_sar(sar);
+    }
+
     /// The Low Power nodes that it is the Friend of.
     pub fn low_power_nodes(&self) -> impl Iterator<Item = Key> {
         self.peers.iter().filter(|(_, peer)| peer.is_established()).map(|(&key, _)| key)
@@ -212,13 +217,13 @@ impl Friend {
         now: Instant,
         arrived: &Arrived,
         message: FriendshipMessage,
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let key = (arrived.net_key_index, arrived.pdu.src);
         let is_flooding = arrived.credentials == Credentials::Flooding;
         match message {
             FriendshipMessage::Request(request) if is_flooding => {
-                self.receive_request(now, key, request, rssi)
+                self.receive_request(now, key, request, rssi.ok_or(Discard::Friendship)?)
             }
             FriendshipMessage::Clear { lpn, lpn_counter } if is_flooding => {
                 self.receive_clear(now, arrived, lpn, lpn_counter)

@@ -27,6 +27,11 @@ impl Segments {
         Self { reassembler: Reassembler::new(sar), pending: BTreeMap::new(), refused: Vec::new() }
     }
 
+    /// Replaces the states by which segments are acknowledged.
+    pub(super) fn set_sar(&mut self, sar: SarReceiver) {
+        self.reassembler.set_sar(sar);
+    }
+
     /// Takes a segment, `pdu` as it is to be stored; returns those of a message that it makes whole, in their order.
     pub(super) fn receive(
         &mut self,

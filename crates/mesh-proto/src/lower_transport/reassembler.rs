@@ -64,6 +64,8 @@ pub struct SegmentSource {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Acknowledge(Path),
+    /// Repeat an acknowledgment, so often.
+    Repeat(Path),
     Discard(Path),
 }
 
@@ -87,6 +89,8 @@ struct Session {
     /// The upper transport PDU as far as it is known; emptied once it is whole.
     upper: Vec<u8>,
     last_ack: Option<Instant>,
+    /// How often the last acknowledgment is still to be repeated.
+    repetitions: u8,
     last_segment: Instant,
     /// The message did not become whole in time. Segments that come later do not begin it anew: the sender would take
     /// acknowledgments of both halves for one of the whole.
@@ -119,6 +123,16 @@ impl Reassembler {
     /// A reassembler with these settings.
     pub fn new(sar: SarReceiver) -> Self {
         Self { sar, sessions: BTreeMap::new(), timers: Timers::new(), acks: VecDeque::new() }
+    }
+
+    /// The settings.
+    pub fn sar(&self) -> &SarReceiver {
+        &self.sar
+    }
+
+    /// Has these settings hold from the next segment on.
+    pub fn set_sar(&mut self, sar: SarReceiver) {
+        self.sar = sar;
     }
 
     /// Takes a segment. Returns the message that it makes whole, if it does.
@@ -171,11 +185,13 @@ impl Reassembler {
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Acknowledge(path) => self.acknowledge(now, path),
+                Timer::Repeat(path) => self.repeat(now, path),
                 Timer::Discard(path) => {
                     if let Some(session) = self.sessions.get_mut(&path) {
                         (session.is_failed, session.upper) = (true, Vec::new());
                     }
                     self.timers.cancel(&Timer::Acknowledge(path));
+                    self.timers.cancel(&Timer::Repeat(path));
                 }
             }
         }
@@ -206,6 +222,7 @@ impl Reassembler {
             return Err(Discard::ReassemblyFull);
         }
         self.timers.cancel(&Timer::Acknowledge(path));
+        self.timers.cancel(&Timer::Repeat(path));
         let size = segment.kind.segment_size();
         let session = Session {
             net_key_index: source.net_key_index,
@@ -216,6 +233,7 @@ impl Reassembler {
             received: 0,
             upper: alloc::vec![0; (usize::from(segment.seg_n) + 1) * size],
             last_ack: None,
+            repetitions: 0,
             last_segment: now,
             is_failed: false,
         };
@@ -270,7 +288,23 @@ impl Reassembler {
         }
     }
 
+    /// Acknowledges what is there, and has that repeated if the message is long (MshPRT §3.5.3.4).
     fn acknowledge(&mut self, now: Instant, path: Path) {
+        if let Some(session) = self.sessions.get_mut(&path) {
+            let is_long = session.seg_n > self.sar.segments_threshold;
+            session.repetitions = if is_long { self.sar.acknowledgment_retransmissions } else { 0 };
+        }
+        self.send_ack(now, path);
+    }
+
+    fn repeat(&mut self, now: Instant, path: Path) {
+        if let Some(session) = self.sessions.get_mut(&path) {
+            session.repetitions = session.repetitions.saturating_sub(1);
+        }
+        self.send_ack(now, path);
+    }
+
+    fn send_ack(&mut self, now: Instant, path: Path) {
         let (src, Address::Unicast(own)) = path else {
             return;
         };
@@ -284,6 +318,11 @@ impl Reassembler {
             block_ack: session.received,
         };
         let net_key_index = session.net_key_index;
+        if session.repetitions > 0 {
+            self.timers.set(Timer::Repeat(path), now + self.sar.segment_reception_interval);
+        } else {
+            self.timers.cancel(&Timer::Repeat(path));
+        }
         self.acks.push_back(Ack { net_key_index, src: own, dst: src, received_ttl: session.ttl, ack });
     }
 

@@ -98,6 +98,16 @@ impl Segmenter {
         }
     }
 
+    /// The settings.
+    pub fn sar(&self) -> &SarTransmitter {
+        &self.sar
+    }
+
+    /// Has these settings hold; the rounds of a message that is under way were counted before.
+    pub fn set_sar(&mut self, sar: SarTransmitter) {
+        self.sar = sar;
+    }
+
     /// Whether a message to `dst` is under way, so that the next has to wait.
     pub fn is_busy(&self, dst: Address) -> bool {
         self.transfers.contains_key(&dst)

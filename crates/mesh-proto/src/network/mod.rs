@@ -10,11 +10,12 @@ use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::AdType;
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
+use mesh_wire::proxy_configuration::ProxyConfigurationPdu;
 use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Seq, SeqAuth, Transmit, Ttl};
 
 use crate::bearer::Transmission;
 use crate::discard::Discard;
-use crate::keys::{Credentials, Keys, Receiving};
+use crate::keys::{Credentials, Keys, Receiving, Subnet};
 use cache::MessageCache;
 
 pub use iv_update::{
@@ -84,6 +85,17 @@ impl LowPowerLink {
     }
 }
 
+/// A proxy configuration message that was opened.
+#[derive(Clone, Debug)]
+pub struct ProxyConfigurationArrived {
+    /// What it says.
+    pub pdu: ProxyConfigurationPdu,
+    /// The IV Index that secured it.
+    pub iv_index: IvIndex,
+    /// The keys that secured it, with which it is to be answered (MshPRT §6.7).
+    pub keys: NetworkKeys,
+}
+
 /// What the layer above wants sent.
 #[derive(Clone, Debug)]
 pub struct Outgoing {
@@ -113,6 +125,13 @@ impl Arrived {
     /// The PDU's place in what its source sends.
     pub fn seq_auth(&self) -> SeqAuth {
         self.pdu.seq_auth(self.iv_index)
+    }
+}
+
+impl ProxyConfigurationArrived {
+    /// The message's place in what its source sends.
+    pub fn seq_auth(&self) -> SeqAuth {
+        SeqAuth { iv_index: self.iv_index, seq: self.pdu.seq }
     }
 }
 
@@ -232,15 +251,50 @@ impl NetworkLayer {
     /// node secured with the material of its friendship goes on in the whole subnet, even if the Friend does not
     /// relay; the caller has seen to it that this node is the Friend.
     pub fn relay(&self, keys: &Keys, arrived: &Arrived, delay: Duration) -> Option<Transmission> {
-        let is_at_its_end = arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some());
         let is_flooding = arrived.credentials == Credentials::Flooding;
-        if (is_flooding && !self.relay.enabled) || is_at_its_end {
+        if is_flooding && !self.relay.enabled {
+            return None;
+        }
+        let transmit = if is_flooding { self.relay.retransmit } else { self.network_transmit };
+        self.pass_on(keys, arrived, transmit, delay)
+    }
+
+    /// The same between bearers, as a proxy passes it on whether it relays or not: Relay Retransmit is of what comes
+    /// and goes by advertising, so all else is repeated as Network Transmit says.
+    pub fn forward(&self, keys: &Keys, arrived: &Arrived) -> Option<Transmission> {
+        self.pass_on(keys, arrived, self.network_transmit, Duration::ZERO)
+    }
+
+    fn pass_on(
+        &self,
+        keys: &Keys,
+        arrived: &Arrived,
+        transmit: Transmit,
+        delay: Duration,
+    ) -> Option<Transmission> {
+        if arrived.pdu.dst.unicast().is_some_and(|dst| self.own_element(dst).is_some()) {
             return None;
         }
         let pdu = NetworkPdu { ttl: arrived.pdu.ttl.relayed()?, ..arrived.pdu.clone() };
         let material = keys.sending_material(arrived.net_key_index, Credentials::Flooding)?;
-        let transmit = if is_flooding { self.relay.retransmit } else { self.network_transmit };
         Some(transmission(&pdu, material, arrived.iv_index, transmit, delay))
+    }
+
+    /// Opens a proxy configuration message (MshPRT §6.5).
+    pub fn receive_proxy_configuration(
+        &self,
+        keys: &Keys,
+        octets: &[u8],
+    ) -> Result<ProxyConfigurationArrived, Discard> {
+        let (ivi, nid) = ivi_nid(octets).ok_or(Discard::NetworkPdu)?;
+        let iv_index = self.iv.receiving(ivi).ok_or(Discard::NetworkKey)?;
+        let materials = keys.subnets().iter().flat_map(Subnet::receiving);
+        for material in materials.filter(|material| material.flooding.nid() == nid) {
+            if let Ok(pdu) = ProxyConfigurationPdu::open(octets, &material.flooding, iv_index) {
+                return Ok(ProxyConfigurationArrived { pdu, iv_index, keys: material.flooding.clone() });
+            }
+        }
+        Err(Discard::NetworkKey)
     }
 
     /// Secures what the layers above send (MshPRT §3.4.6.2).

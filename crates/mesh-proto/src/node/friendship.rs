@@ -15,6 +15,7 @@ use rand_core::SeedableRng as _;
 
 use super::{CommandError, Event, FriendshipRole, Node, NodeOptions, OutgoingMessage, SendError};
 use crate::discard::Discard;
+use crate::foundation::FeatureStates;
 use crate::friend::{self, Friend, OwnMessage, Stored};
 use crate::keys::{Credentials, KeyRefreshPhase};
 use crate::low_power::{self, LowPower};
@@ -26,7 +27,18 @@ use crate::upper_transport::{self, Destination, Envelope};
 pub(super) fn supported(options: &NodeOptions) -> Features {
     let friend = if options.friend.is_some() { Features::FRIEND.0 } else { 0 };
     let low_power = if options.low_power.is_some() { Features::LOW_POWER.0 } else { 0 };
-    Features(Features::RELAY.0 | friend | low_power)
+    let proxy = if options.proxy { Features::PROXY.0 } else { 0 };
+    Features(Features::RELAY.0 | friend | low_power | proxy)
+}
+
+/// Which of the features are in use at first.
+pub(super) fn initial_states(options: &NodeOptions) -> FeatureStates {
+    FeatureStates {
+        supported: supported(options),
+        friend: options.friend.is_some_and(|friend| friend.enabled),
+        proxy: options.proxy,
+        ..FeatureStates::default()
+    }
 }
 
 /// The Friend and Low Power features of a node with these options and so many elements from `address` on.
@@ -139,7 +151,7 @@ impl Node {
         arrived: &Arrived,
         opcode: u8,
         parameters: &[u8],
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let message = FriendshipMessage::decode(opcode, parameters).map_err(|_| Discard::TransportPdu)?;
         match message {

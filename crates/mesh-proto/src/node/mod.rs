@@ -2,6 +2,7 @@
 
 mod friendship;
 mod network_state;
+mod proxy;
 mod publish;
 mod receive;
 mod records;
@@ -16,11 +17,12 @@ use clock::{Instant, Timers};
 use mesh_crypto::{DevKey, NetKey};
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::foundation::{CompositionData, ConfigMessage, Features, Status};
+use mesh_wire::proxy_configuration::{FilterType, ProxyConfiguration};
 use mesh_wire::{AppKeyIndex, IvIndex, ModelId, NetKeyIndex, Transmit, Ttl};
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-use crate::access::{Access, Context, Element, Elements, ReceivedMessage, Server};
+use crate::access::{Access, Context, Element, Elements, MAX_SUBSCRIPTIONS, ReceivedMessage, Server};
 use crate::beacon::Beacons;
 use crate::bearer::{Received, Transmission};
 use crate::discard::{Discard, DiscardCounts};
@@ -33,6 +35,7 @@ use crate::lower_transport::{
     MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
 };
 use crate::network::{IvUpdateError, NetworkLayer, Relay};
+use crate::proxy::{ConnectionId, Proxy};
 use crate::upper_transport::Destination;
 
 pub use records::{Record, RecordKey, RestoreError};
@@ -84,15 +87,25 @@ pub struct NodeOptions {
     /// about 30 octets. A node that hears from more takes nothing from the others: one that is talked to by a whole
     /// network needs as many as that has elements.
     pub replay_list: u16,
+    /// Most addresses that a model of the node subscribes to; 32 by default.
+    pub subscriptions: usize,
     /// The Friend feature; `None`: the node does not have it.
     pub friend: Option<FriendSettings>,
     /// The Low Power feature; `None`: the node does not have it. It is switched on by [`Command::LowPower`].
     pub low_power: Option<LowPowerSettings>,
+    /// The Proxy feature: whether the node has it, which is then on until a Configuration Client turns it off.
+    pub proxy: bool,
 }
 
 impl Default for NodeOptions {
     fn default() -> Self {
-        Self { replay_list: REPLAY_LIST, friend: None, low_power: None }
+        Self {
+            replay_list: REPLAY_LIST,
+            subscriptions: MAX_SUBSCRIPTIONS,
+            friend: None,
+            low_power: None,
+            proxy: false,
+        }
     }
 }
 
@@ -136,6 +149,13 @@ pub enum Command {
         /// Its device key.
         key: DevKey,
     },
+    /// Sets how messages are segmented and reassembled, for slower or faster networks; the node remembers it.
+    Sar {
+        /// SAR Transmitter.
+        transmitter: SarTransmitter,
+        /// SAR Receiver.
+        receiver: SarReceiver,
+    },
     /// Begins or ends an IV Update, or makes its tests possible.
     IvUpdate(IvUpdateCommand),
     /// Has a node with the Low Power feature look for a Friend, and sleep once it has one; or stay awake. A host says
@@ -143,6 +163,16 @@ pub enum Command {
     LowPower(bool),
     /// Has a Low Power node ask its Friend now, as a host does that waits for an answer.
     Poll,
+    /// As a client of a proxy, tells the server which addresses to send messages for. Until the host does, the node
+    /// sees to it that it gets what is for itself.
+    ProxyFilter {
+        /// The connection.
+        connection: ConnectionId,
+        /// What the server is asked for.
+        request: ProxyConfiguration,
+    },
+    /// Has a proxy advertise who it is for 60 seconds (Node Identity), as when its button is pressed.
+    IdentifyNode,
     /// Has the node's own Configuration Server carry out a request, as if a Configuration Client had sent it.
     Configure(ConfigMessage),
 }
@@ -193,6 +223,9 @@ pub enum CommandError {
     /// No sequence number is left.
     #[error("every sequence number of this IV Index has been used; the network needs an IV Update")]
     SequenceExhausted,
+    /// The node is no proxy, or has no such connection to one.
+    #[error("this node is no proxy, or not the client of one on this connection")]
+    NoProxy,
     /// A Configuration Server does not get such messages.
     #[error("a Configuration Server does not get such messages")]
     NotARequest,
@@ -257,6 +290,15 @@ pub enum Event {
         /// Whether it began.
         has_begun: bool,
     },
+    /// A proxy server has answered a client: its filter is as it says.
+    ProxyFilter {
+        /// The connection.
+        connection: ConnectionId,
+        /// What the filter does with its list.
+        filter_type: FilterType,
+        /// How many addresses that has.
+        list_size: u16,
+    },
     /// A Configuration Client has taken the node out of the network; it must be provisioned anew.
     Reset,
 }
@@ -319,6 +361,7 @@ pub struct Node {
     friend: Option<Friend>,
     /// The Low Power feature, if the node has it.
     low_power: Option<LowPower>,
+    proxy: Proxy,
     publications: publish::Publications,
     timers: Timers<Timer>,
     waiting: send::Waiting,
@@ -343,7 +386,7 @@ impl Node {
             elements.push(Element::new(0));
         }
         elements[0].add(ModelId::CONFIGURATION_SERVER, Access::Foundation);
-        let elements = Elements::new(elements);
+        let elements = Elements::new(elements).with_max_subscriptions(config.options.subscriptions);
         let composition = CompositionData {
             company: config.product.company,
             product: config.product.product,
@@ -377,13 +420,10 @@ impl Node {
             elements,
             beacons,
             heartbeats: Heartbeats::default(),
-            features: FeatureStates {
-                supported: friendship::supported(&options),
-                friend: options.friend.is_some_and(|friend| friend.enabled),
-                ..FeatureStates::default()
-            },
+            features: friendship::initial_states(&options),
             friend,
             low_power,
+            proxy: Proxy::default(),
             publications: publish::Publications::default(),
             timers: Timers::new(),
             waiting: send::Waiting::default(),
@@ -427,6 +467,18 @@ impl Node {
     /// The TTL of what is sent without saying which.
     pub fn default_ttl(&self) -> Ttl {
         self.default_ttl
+    }
+
+    /// The SAR Transmitter and SAR Receiver states.
+    pub fn sar(&self) -> (&SarTransmitter, &SarReceiver) {
+        (self.segmenter.sar(), self.reassembler.sar())
+    }
+
+    fn set_sar_receiver(&mut self, receiver: &SarReceiver) {
+        self.reassembler.set_sar(*receiver);
+        if let Some(friend) = &mut self.friend {
+            friend.set_sar(*receiver);
+        }
     }
 
     /// What was received and not passed on, by reason.
@@ -498,6 +550,17 @@ impl Node {
                 self.keys.add_remote_device(address, elements, key);
                 Ok(Answer::Done)
             }
+            Command::Sar { transmitter, receiver } => {
+                // By way of the octets, so that what holds is what is remembered.
+                self.segmenter.set_sar(SarTransmitter::from_octets(transmitter.to_octets()));
+                self.set_sar_receiver(&SarReceiver::from_octets(receiver.to_octets()));
+                self.record_sar();
+                Ok(Answer::Done)
+            }
+            Command::ProxyFilter { connection, request } => {
+                self.configure_proxy(connection, &request).map(|()| Answer::Done)
+            }
+            Command::IdentifyNode => self.identify_node(now).map(|()| Answer::Done),
             Command::Configure(request) => {
                 let via = self.keys.subnets().first().map_or(NetKeyIndex::ZERO, |subnet| subnet.index);
                 let answer = self.configure(now, &request, via).ok_or(CommandError::NotARequest)?;
@@ -521,6 +584,7 @@ impl Node {
         self.segmenter.handle_timeout(now);
         self.handle_network_timeouts(now);
         self.handle_friendship_timeouts(now);
+        self.proxy.handle_timeout(now);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::Waiting(number) => self.send_waiting(now, number),
@@ -541,8 +605,8 @@ impl Node {
         if self.is_reset {
             return None;
         }
-        if !self.is_started && self.beacons.is_enabled() {
-            // Beacons begin when the node is first told the time.
+        if !self.is_started && (self.beacons.is_enabled() || self.features.proxy) {
+            // Beacons, and what a proxy advertises, begin when the node is first told the time.
             return Some(Instant::ORIGIN);
         }
         let servers = self.elements.servers().iter().filter_map(|entry| entry.server.poll_timeout());
@@ -555,6 +619,8 @@ impl Node {
             self.heartbeats.poll_timeout(),
             self.friend.as_ref().and_then(Friend::poll_timeout),
             self.low_power.as_ref().and_then(LowPower::poll_timeout),
+            self.proxy.poll_timeout(),
+            self.features.node_identity.values().min().copied(),
         ];
         layers.into_iter().flatten().chain(servers).min()
     }
@@ -572,6 +638,7 @@ impl Node {
     /// Takes the node out of its network.
     fn reset(&mut self) {
         self.is_reset = true;
+        self.proxy.end();
         self.forget();
         self.events.push_back(Event::Reset);
     }

@@ -53,7 +53,20 @@ impl Node {
         if is_to_be_relayed && let Some(relayed) = self.network.relay(&self.keys, &arrived, delay) {
             self.transmit.push_back(relayed);
         }
-        let is_stored = self.friend.as_mut().is_some_and(|friend| friend.store(now, &arrived));
+        if is_to_be_relayed {
+            self.pass_to_bearers(&arrived, None);
+        }
+        self.receive_network(now, &arrived, Some(received.rssi))
+    }
+
+    /// Takes a network PDU, from whatever bearer it came.
+    pub(super) fn receive_network(
+        &mut self,
+        now: Instant,
+        arrived: &Arrived,
+        rssi: Option<i8>,
+    ) -> Result<(), Discard> {
+        let is_stored = self.friend.as_mut().is_some_and(|friend| friend.store(now, arrived));
         if !self.is_for_this_node(arrived.pdu.dst) && !self.counts_heartbeats_to(now, arrived.pdu.dst) {
             return if is_stored { Ok(()) } else { Err(Discard::NotForThisNode) };
         }
@@ -62,19 +75,17 @@ impl Node {
         match self.replay_list.check(arrived.pdu.src, arrived.seq_auth()) {
             // A Friend keeps segments until it has them all, and lets pass what their source sent later, such as its
             // acknowledgments. That the message is new, its SeqAuth says.
-            Err(Discard::Replayed) if is_segment(&lower) && self.is_from_friend(&arrived) => {}
+            Err(Discard::Replayed) if is_segment(&lower) && self.is_from_friend(arrived) => {}
             other => other?,
         }
         match lower {
             LowerTransportPdu::UnsegmentedAccess(hint, upper) => {
-                let opened = self.open(hint, &arrived, arrived.seq_auth(), &upper, Mic::Bits32)?;
+                let opened = self.open(hint, arrived, arrived.seq_auth(), &upper, Mic::Bits32)?;
                 self.replay_list.note(arrived.pdu.src, arrived.seq_auth());
                 self.record_replay(arrived.pdu.src);
-                self.deliver_opened(now, &arrived, opened, received.rssi)
+                self.deliver_opened(now, arrived, opened, rssi)
             }
-            LowerTransportPdu::Segment(segment) => {
-                self.receive_segment(now, &arrived, &segment, received.rssi)
-            }
+            LowerTransportPdu::Segment(segment) => self.receive_segment(now, arrived, &segment, rssi),
             LowerTransportPdu::SegmentAck(ack) => {
                 let Address::Unicast(own) = arrived.pdu.dst else {
                     return Err(Discard::UnknownAck);
@@ -86,9 +97,9 @@ impl Node {
             }
             LowerTransportPdu::UnsegmentedControl(opcode, parameters) => {
                 match opcode {
-                    heartbeat::OPCODE => self.receive_heartbeat(now, &arrived, &parameters)?,
+                    heartbeat::OPCODE => self.receive_heartbeat(now, arrived, &parameters)?,
                     opcode if FriendshipMessage::has_opcode(opcode) => {
-                        self.receive_friendship(now, &arrived, opcode, &parameters, received.rssi)?;
+                        self.receive_friendship(now, arrived, opcode, &parameters, rssi)?;
                     }
                     _ => return Err(Discard::ControlOpcode),
                 }
@@ -131,7 +142,7 @@ impl Node {
         now: Instant,
         arrived: &Arrived,
         segment: &Segment,
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let source = SegmentSource::from(arrived);
         if !self.reassembler.knows(&source, segment) {
@@ -178,7 +189,7 @@ impl Node {
         now: Instant,
         arrived: &Arrived,
         opened: Opened,
-        rssi: i8,
+        rssi: Option<i8>,
     ) -> Result<(), Discard> {
         let destination = opened.label.map_or(Destination::Address(arrived.pdu.dst), Destination::Label);
         self.deliver(
@@ -188,7 +199,7 @@ impl Node {
                 source: arrived.pdu.src,
                 destination,
                 ttl: arrived.pdu.ttl,
-                rssi: Some(rssi),
+                rssi,
                 key: opened.key,
                 payload: opened.payload,
             },

@@ -17,6 +17,7 @@ use mesh_wire::{DecodeError, IvIndex, NetKeyIndex, Reader, Seq, SeqAuth};
 
 use super::Node;
 use crate::keys::KeyRefreshPhase;
+use crate::lower_transport::{SarReceiver, SarTransmitter};
 use crate::network::{IvUpdate, StoredIvUpdate};
 use crate::sabotage::{self, Fault};
 use crate::upper_transport::Destination;
@@ -39,6 +40,9 @@ pub enum RecordKey {
     /// update is in progress (bit 0) and was begun by this node (bit 1), for how long, and when it was recovered last;
     /// 0xFFFF hours: long ago.
     IvUpdate,
+    /// SAR Transmitter in 4 octets and SAR Receiver in 3, as their messages write them; there is none while they are as
+    /// they were at first.
+    Sar,
     /// The states of the server on this element, in its own form; several servers in the order of their elements.
     Server(u8),
 }
@@ -84,6 +88,7 @@ impl RecordKey {
             Self::Configuration => (3, 0),
             Self::Server(number) => (4, u16::from(number)),
             Self::IvUpdate => (5, 0),
+            Self::Sar => (6, 0),
         };
         let [high, low] = number.to_be_bytes();
         [kind, high, low]
@@ -98,6 +103,7 @@ impl RecordKey {
             (3, 0, 0) => Some(Self::Configuration),
             (4, 0, number) => Some(Self::Server(number)),
             (5, 0, 0) => Some(Self::IvUpdate),
+            (6, 0, 0) => Some(Self::Sar),
             _ => None,
         }
     }
@@ -171,6 +177,10 @@ impl Node {
                 let hours_since_recovery = u16::from_be_bytes(reader.array()?);
                 let stored = StoredIvUpdate { index, is_in_progress, is_ours, hours, hours_since_recovery };
                 self.network.iv = IvUpdate::restore(now, stored);
+            }
+            RecordKey::Sar => {
+                self.segmenter.set_sar(SarTransmitter::from_octets(reader.array()?));
+                self.set_sar_receiver(&SarReceiver::from_octets(reader.array()?));
             }
             RecordKey::Server(number) => {
                 if let Some(entry) = self.elements.servers_mut().get_mut(usize::from(number)) {
@@ -312,6 +322,13 @@ impl Node {
         records.changed.insert(RecordKey::IvUpdate, Some(value));
     }
 
+    pub(super) fn record_sar(&mut self) {
+        let Some(records) = &mut self.records else { return };
+        let mut value = Vec::from(self.segmenter.sar().to_octets());
+        value.extend(self.reassembler.sar().to_octets());
+        records.changed.insert(RecordKey::Sar, Some(value));
+    }
+
     pub(super) fn record_server(&mut self, number: usize) {
         let Some(records) = &mut self.records else { return };
         let Some(entry) = self.elements.servers().get(number) else { return };
@@ -325,7 +342,8 @@ impl Node {
         let sources: Vec<UnicastAddress> = self.replay_list.sources().collect();
         let Some(records) = &mut self.records else { return };
         let servers = (0..=u8::MAX).take(self.elements.servers().len()).map(RecordKey::Server);
-        let keys = [RecordKey::Sequence, RecordKey::IvUpdate, RecordKey::Configuration].into_iter();
+        let keys = [RecordKey::Sequence, RecordKey::IvUpdate, RecordKey::Configuration, RecordKey::Sar];
+        let keys = keys.into_iter();
         let keys = keys.chain(servers).chain(sources.into_iter().map(RecordKey::Replay));
         records.changed = keys.map(|key| (key, None)).collect();
     }

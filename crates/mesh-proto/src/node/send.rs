@@ -166,6 +166,7 @@ impl Node {
                 self.finish_iv_update(now);
             } else {
                 self.follow_low_power(now);
+                self.follow_proxy(now);
                 return;
             }
         }
@@ -255,6 +256,9 @@ impl Node {
     pub(super) fn send_at_once(&mut self, outgoing: &Outgoing) -> Result<(), SendError> {
         let transmission = self.network.send(&self.keys, outgoing);
         self.record_sequence();
+        if let Ok(Some(transmission)) = &transmission {
+            self.proxy.send_network_pdu(outgoing.dst, &transmission.data, None);
+        }
         self.transmit.extend(transmission.map_err(|SequenceExhausted| SendError::SequenceExhausted)?);
         Ok(())
     }

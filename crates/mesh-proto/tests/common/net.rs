@@ -56,7 +56,7 @@ pub struct Net {
     pub options: fn(u16) -> NodeOptions,
 }
 
-fn parts(address: u16, elements: Vec<Element>, options: NodeOptions) -> (Provisioned, NodeConfig) {
+pub fn parts(address: u16, elements: Vec<Element>, options: NodeOptions) -> (Provisioned, NodeConfig) {
     let transmit = Transmit::from_octet(0);
     let provisioned = Provisioned {
         net_key: net_key(1),

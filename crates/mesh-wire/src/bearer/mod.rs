@@ -4,5 +4,6 @@
 mod advertising;
 pub mod pb_adv;
 pub mod proxy;
+pub mod proxy_service;
 
 pub use advertising::{AdType, MAX_DATA};

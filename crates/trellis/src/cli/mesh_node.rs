@@ -1,10 +1,9 @@
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::bail;
 
-use crate::mesh_node::{self, Feature, Options};
+use crate::mesh_node::{self, Bearer, Feature, Options};
 
 /// Run one Bluetooth Mesh node by hand
 ///
@@ -23,8 +22,9 @@ use crate::mesh_node::{self, Feature, Options};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MeshNode {
-    /// What carries advertisements: unix:PATH is the socket of `bluetooth-meshd --io unit:PATH`
-    #[arg(long)]
+    /// What carries advertisements: unix:PATH is the socket of `bluetooth-meshd --io unit:PATH`; sim is simulated air
+    /// with three lamps along a corridor that wait to be provisioned, sim:N with so many
+    #[arg(long, value_parser = bearer)]
     bearer: Bearer,
     /// The UUID by which the node is known before it is provisioned; random when it is left out
     #[arg(long, value_name = "HEX", value_parser = octets::<16>)]
@@ -41,25 +41,27 @@ pub(crate) struct MeshNode {
     /// Write what was on the air to a file that Wireshark reads
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
+    /// Keep what the node must remember here, so that it goes on after a restart; it forgets everything without
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
 }
 
 /// Octets in hexadecimal.
 #[derive(Clone, Debug)]
 struct Octets(Vec<u8>);
 
-#[derive(Clone, Debug)]
-enum Bearer {
-    Unix(PathBuf),
-}
+/// Most devices in simulated air.
+const MAX_DEVICES: u8 = 100;
 
-impl FromStr for Bearer {
-    type Err = anyhow::Error;
-
-    fn from_str(text: &str) -> anyhow::Result<Self> {
-        match text.split_once(':') {
-            Some(("unix", path)) if !path.is_empty() => Ok(Self::Unix(path.into())),
-            _ => bail!("{text} is no bearer; say unix:PATH"),
-        }
+fn bearer(text: &str) -> anyhow::Result<Bearer> {
+    match text.split_once(':') {
+        Some(("unix", path)) if !path.is_empty() => Ok(Bearer::Unix(path.into())),
+        None if text == "sim" => Ok(Bearer::Simulated(3)),
+        Some(("sim", count)) => match count.parse() {
+            Ok(count) if count <= MAX_DEVICES => Ok(Bearer::Simulated(count)),
+            _ => bail!("{count} is no number of lamps; say 0 to {MAX_DEVICES}"),
+        },
+        _ => bail!("{text} is no bearer; say unix:PATH, sim or sim:N"),
     }
 }
 
@@ -72,18 +74,14 @@ fn octets<const N: usize>(text: &str) -> anyhow::Result<[u8; N]> {
 }
 
 pub(crate) async fn run(args: MeshNode) -> anyhow::Result<()> {
-    let Bearer::Unix(path) = args.bearer;
-    let uuid = match args.uuid {
-        Some(uuid) => uuid,
-        None => mesh_node::random_uuid()?,
-    };
     mesh_node::run(Options {
-        path,
-        uuid,
+        bearer: args.bearer,
+        uuid: args.uuid,
         static_oob: args.static_oob.map(|Octets(octets)| octets),
         pb_adv_retry: args.pb_adv_retry,
         features: args.features,
         pcap: args.pcap,
+        data_dir: args.data_dir,
     })
     .await
 }

@@ -1,8 +1,10 @@
 //! The node and what it is before, as the commands and the bearer drive them. Does no I/O.
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use clock::Instant;
+use journal::Change;
 use mesh_crypto::DevKey;
 use mesh_crypto::provisioning::AuthValue;
 use mesh_models::generic::OnOffServer;
@@ -14,6 +16,7 @@ use mesh_proto::low_power::LowPowerSettings;
 use mesh_proto::network::Relay;
 use mesh_proto::node::{
     self, Answer, Event, FriendshipRole, Node, NodeConfig, NodeOptions, OutgoingMessage, Provisioned,
+    RecordKey,
 };
 use mesh_proto::provisioning::{
     Authentication, Choice, DeviceConfig, DeviceEvent, OobValue, PbAdv, PbAdvConfig, Provisionee,
@@ -29,7 +32,8 @@ use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use serde_json::{Value, json};
 
 use super::command::Command;
-use super::{Feature, Options, seed};
+use super::memory::{self, Memory, RemoteDevice};
+use super::{Feature, random_uuid, seed};
 
 /// The company of a node that has none.
 const COMPANY: CompanyId = CompanyId(0xffff);
@@ -69,9 +73,21 @@ const CONFIGURATION: &[Opcode] = &[
     Opcode::Two(0x804e),
 ];
 
+/// How a device is known and provisioned.
+pub(super) struct Settings {
+    pub(super) uuid: Option<[u8; 16]>,
+    pub(super) static_oob: Option<Vec<u8>>,
+    pub(super) pb_adv_retry: Duration,
+    pub(super) features: Vec<Feature>,
+}
+
 /// Everything that runs by hand.
 pub(super) struct Host {
-    options: Options,
+    pb_adv_retry: Duration,
+    features: Vec<Feature>,
+    /// What is to be stored; `None`: nothing ever is.
+    changes: Option<Vec<Change>>,
+    is_reset: bool,
     device: Option<PbAdv<Provisionee>>,
     node: Option<Node>,
     provisioner: Option<(PbAdv<Provisioner>, Provision)>,
@@ -85,17 +101,70 @@ struct Provision {
 }
 
 impl Host {
-    pub(super) fn new(now: Instant, options: Options) -> anyhow::Result<Self> {
+    /// A device that waits to be provisioned, or the node that `memory` is of.
+    pub(super) fn new(now: Instant, settings: &Settings, memory: Memory) -> anyhow::Result<Self> {
+        let uuid = match settings.uuid.or(memory.uuid) {
+            Some(uuid) => uuid,
+            None => random_uuid()?,
+        };
+        let mut host = Self {
+            pb_adv_retry: settings.pb_adv_retry,
+            features: settings.features.clone(),
+            changes: memory.keeps.then(|| vec![memory::uuid(uuid)]),
+            is_reset: false,
+            device: None,
+            node: None,
+            provisioner: None,
+            lines: Vec::new(),
+        };
+        if let Some(provisioned) = memory.provisioned {
+            host.node = Some(host.make_node(now, provisioned, memory.records)?);
+            for device in memory.devices {
+                host.add_device(now, device);
+            }
+            host.lines.clear();
+            let address = host.node.as_ref().map(|node| node.address().to_string());
+            host.lines.push(json!({"event": "restarted", "address": address}));
+            return Ok(host);
+        }
         let config = DeviceConfig {
-            static_oob: options.static_oob.as_deref().map(AuthValue::from_octets),
+            static_oob: settings.static_oob.as_deref().map(AuthValue::from_octets),
             ..DeviceConfig::new(1)
         };
-        let beacon = UnprovisionedDevice { uuid: options.uuid, oob_information: 0, uri_hash: None };
+        let beacon = UnprovisionedDevice { uuid, oob_information: 0, uri_hash: None };
         let device = Provisionee::new(config, seed()?);
-        let settings = PbAdvConfig { retry: options.pb_adv_retry, ..PbAdvConfig::default() };
-        let device = PbAdv::device(now, device, beacon, settings, seed()?);
-        let lines = vec![json!({"event": "unprovisioned", "uuid": hex::encode(options.uuid)})];
-        Ok(Self { options, device: Some(device), node: None, provisioner: None, lines })
+        let pb_adv = PbAdvConfig { retry: settings.pb_adv_retry, ..PbAdvConfig::default() };
+        host.device = Some(PbAdv::device(now, device, beacon, pb_adv, seed()?));
+        host.lines.push(json!({"event": "unprovisioned", "uuid": hex::encode(uuid)}));
+        Ok(host)
+    }
+
+    /// What is to be stored, all together, before the next call of [`Host::poll_transmit`].
+    pub(super) fn take_changes(&mut self) -> Vec<Change> {
+        let Some(changes) = &mut self.changes else { return Vec::new() };
+        let mut changes = std::mem::take(changes);
+        if let Some(node) = &mut self.node {
+            changes.extend(node.take_records().into_iter().map(memory::record));
+        }
+        changes
+    }
+
+    pub(super) fn handle_stored(&mut self, now: Instant) {
+        if let Some(node) = &mut self.node {
+            node.handle_stored();
+        }
+        self.follow_up(now);
+    }
+
+    /// Whether the node was taken out of its network since this was asked last.
+    pub(super) fn take_reset(&mut self) -> bool {
+        std::mem::take(&mut self.is_reset)
+    }
+
+    fn store(&mut self, change: Change) {
+        if let Some(changes) = &mut self.changes {
+            changes.push(change);
+        }
     }
 
     pub(super) fn take_lines(&mut self) -> Vec<Value> {
@@ -164,10 +233,10 @@ impl Host {
                     address,
                     dev_key: DevKey::new(dev_key),
                 };
-                self.become_node(provisioned, NetworkFlags::default())?;
+                self.become_node(now, provisioned, NetworkFlags::default())?;
             }
             Command::Provision { uuid, address, static_oob } => {
-                let settings = PbAdvConfig { retry: self.options.pb_adv_retry, ..PbAdvConfig::default() };
+                let settings = PbAdvConfig { retry: self.pb_adv_retry, ..PbAdvConfig::default() };
                 let provisioner = Provisioner::new(0, seed()?);
                 let link = PbAdv::open(now, provisioner, uuid, settings, seed()?);
                 self.provisioner = Some((link, Provision { address, static_oob }));
@@ -225,8 +294,12 @@ impl Host {
         }
     }
 
-    fn become_node(&mut self, provisioned: Provisioned, flags: NetworkFlags) -> anyhow::Result<()> {
-        let transmit = Transmit::from_octet(0x0a);
+    fn become_node(
+        &mut self,
+        now: Instant,
+        provisioned: Provisioned,
+        flags: NetworkFlags,
+    ) -> anyhow::Result<()> {
         self.lines.push(json!({
             "event": "provisioned",
             "address": provisioned.address.to_string(),
@@ -234,6 +307,25 @@ impl Host {
             "dev_key": hex::encode(provisioned.dev_key.as_bytes()),
             "iv_index": provisioned.iv_index.0,
         }));
+        self.store(memory::provisioned(&provisioned));
+        self.node = Some(self.make_node(now, provisioned, Vec::new())?.with_network_flags(flags));
+        Ok(())
+    }
+
+    fn add_device(&mut self, now: Instant, device: RemoteDevice) {
+        self.store(memory::device(&device));
+        let (address, elements, key) = device;
+        self.ask_node(now, node::Command::AddDeviceKey { address, elements, key });
+    }
+
+    /// The node that `records` are of; a new one without any.
+    fn make_node(
+        &self,
+        now: Instant,
+        provisioned: Provisioned,
+        records: Vec<(RecordKey, Vec<u8>)>,
+    ) -> anyhow::Result<Node> {
+        let transmit = Transmit::from_octet(0x0a);
         let element = Element::new(0x0100)
             .with_server(HealthServer::new(COMPANY, vec![0], Box::new(|_| Vec::new())))
             .with_server(OnOffServer::new(false))
@@ -254,12 +346,14 @@ impl Host {
                 ..NodeOptions::default()
             },
         };
-        self.node = Some(Node::new(provisioned, config).with_network_flags(flags));
-        Ok(())
+        Ok(match &self.changes {
+            Some(_) => Node::restore(now, provisioned, config, records)?,
+            None => Node::new(provisioned, config),
+        })
     }
 
     fn has(&self, feature: Feature) -> bool {
-        self.options.features.contains(&feature)
+        self.features.contains(&feature)
     }
 
     /// Tells what has happened, and does what follows from it.
@@ -267,6 +361,7 @@ impl Host {
         self.follow_device(now);
         self.follow_provisioner(now);
         while let Some(event) = self.node.as_mut().and_then(Node::poll_event) {
+            self.is_reset |= event == Event::Reset;
             let line = self.describe(now, &event);
             self.lines.push(line);
         }
@@ -284,7 +379,7 @@ impl Host {
                 DeviceEvent::Provisioned { data, dev_key } => {
                     let ProvisioningData { net_key, net_key_index, flags, iv_index, address } = data;
                     let provisioned = Provisioned { net_key, net_key_index, iv_index, address, dev_key };
-                    if let Err(error) = self.become_node(provisioned, flags) {
+                    if let Err(error) = self.become_node(now, provisioned, flags) {
                         self.complain(&error);
                     }
                 }
@@ -325,12 +420,7 @@ impl Host {
                         "dev_key": hex::encode(new.dev_key.as_bytes()),
                         "authenticated": new.is_authenticated,
                     }));
-                    let command = node::Command::AddDeviceKey {
-                        address: new.address,
-                        elements: new.elements,
-                        key: new.dev_key,
-                    };
-                    self.ask_node(now, command);
+                    self.add_device(now, (new.address, new.elements, new.dev_key));
                 }
                 ProvisionerEvent::Failed(failure) => self.complain(&failure),
                 ProvisionerEvent::ShowValue { value, .. } => self.lines.push(show(&value)),
@@ -380,6 +470,12 @@ impl Host {
                     FriendshipRole::LowPower => "low_power",
                 },
                 "begun": has_begun,
+            }),
+            Event::ProxyFilter { connection, filter_type, list_size } => json!({
+                "event": "proxy_filter",
+                "connection": connection.0,
+                "type": *filter_type as u8,
+                "addresses": list_size,
             }),
             Event::Reset => json!({"event": "reset"}),
         }

@@ -1,13 +1,16 @@
 //! `trellis mesh-node`: one node, run by hand on a bearer.
 
+mod air;
 mod command;
 mod host;
+mod memory;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use mesh_io::{Repeater, UnixDatagram};
+use journal::RecordStore;
+use mesh_io::{Advertisement, Repeater, UnixDatagram};
 use mesh_proto::bearer::Received;
 use mesh_sim::Pcap;
 use mesh_wire::bearer::AdType;
@@ -15,8 +18,10 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::cli::print;
 use crate::gateway_shell::Clock;
+use air::{Air, Corridor, Heard};
 use command::Command;
-use host::Host;
+use host::{Host, Settings};
+use memory::Memory;
 
 /// A feature that a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -30,48 +35,55 @@ pub(crate) enum Feature {
 /// How the node is run.
 #[derive(Debug)]
 pub(crate) struct Options {
-    pub(crate) path: PathBuf,
-    pub(crate) uuid: [u8; 16],
+    pub(crate) bearer: Bearer,
+    pub(crate) uuid: Option<[u8; 16]>,
     pub(crate) static_oob: Option<Vec<u8>>,
     pub(crate) pb_adv_retry: Duration,
     pub(crate) features: Vec<Feature>,
     pub(crate) pcap: Option<PathBuf>,
+    pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// What carries advertisements.
+#[derive(Clone, Debug)]
+pub(crate) enum Bearer {
+    /// The socket of `bluetooth-meshd`.
+    Unix(PathBuf),
+    /// Air in this process, with so many devices.
+    Simulated(u8),
 }
 
 /// Runs the node until `quit` or the end of the input.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
-    let bearer = UnixDatagram::bind(&options.path)
-        .with_context(|| format!("cannot listen at {}.peer", options.path.display()))?;
     let clock = Clock::start();
+    let mut air = air(clock.now(), &options)?;
     let mut capture = Capture::new(options.pcap.clone())?;
-    let mut repeater = Repeater::new(seed()?);
-    let mut host = Host::new(clock.now(), options)?;
+    let store = options.data_dir.as_deref().map(RecordStore::open).transpose()?;
+    let mut host = Host::new(clock.now(), &settings(&options, options.uuid), memory(store.as_ref())?)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
         let now = clock.now();
+        if let Some(store) = &store {
+            remember(now, &mut host, store).await?;
+        }
         while let Some(transmission) = host.poll_transmit() {
-            repeater.push(now, transmission);
+            air.send(now, transmission);
         }
-        while let Some((ad_type, data)) = repeater.pop_due(now) {
+        for (ad_type, data) in air.handle_timeout(now)? {
             capture.record(now, 1, ad_type, &data)?;
-            bearer.send(ad_type, &data)?;
         }
-        for line in host.take_lines() {
+        for line in host.take_lines().into_iter().chain(air.take_lines()) {
             print(&format!("{line}\n"))?;
         }
-        let next = [host.poll_timeout(), repeater.poll_timeout()].into_iter().flatten().min();
+        let next = [host.poll_timeout(), air.poll_timeout()].into_iter().flatten().min();
         tokio::select! {
             biased; // an overdue timer goes before more input
             () = clock.sleep_until(next) => host.handle_timeout(clock.now()),
-            received = bearer.recv() => {
-                let received = received?;
+            heard = air.recv() => {
+                let Heard { advertisement: Advertisement { ad_type, data }, rssi } = heard?;
                 let now = clock.now();
-                capture.record(now, 2, received.ad_type, &received.data)?;
-                host.handle_pdu(now, &Received {
-                    ad_type: received.ad_type,
-                    data: &received.data,
-                    rssi: -50,
-                });
+                capture.record(now, 2, ad_type, &data)?;
+                host.handle_pdu(now, &Received { ad_type, data: &data, rssi });
             }
             line = lines.next_line() => match line?.as_deref().map(str::parse) {
                 None | Some(Ok(Command::Quit)) => return Ok(()),
@@ -80,6 +92,49 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             },
         }
     }
+}
+
+fn settings(options: &Options, uuid: Option<[u8; 16]>) -> Settings {
+    Settings {
+        uuid,
+        static_oob: options.static_oob.clone(),
+        pb_adv_retry: options.pb_adv_retry,
+        features: options.features.clone(),
+    }
+}
+
+fn air(now: clock::Instant, options: &Options) -> anyhow::Result<Air> {
+    match &options.bearer {
+        Bearer::Unix(path) => {
+            let bearer = UnixDatagram::bind(path)
+                .with_context(|| format!("cannot listen at {}.peer", path.display()))?;
+            Ok(Air::Socket { bearer, repeater: Box::new(Repeater::new(seed()?)) })
+        }
+        Bearer::Simulated(count) => {
+            let device = |_| Host::new(now, &settings(options, None), Memory::forgetful());
+            let devices = (0..*count).map(device).collect::<anyhow::Result<Vec<Host>>>()?;
+            let [a, b, c, d, e, f, g, h, ..] = seed()?;
+            Ok(Air::Simulated(Box::new(Corridor::new(u64::from_be_bytes([a, b, c, d, e, f, g, h]), devices))))
+        }
+    }
+}
+
+fn memory(store: Option<&RecordStore>) -> anyhow::Result<Memory> {
+    store.map_or_else(|| Ok(Memory::forgetful()), Memory::load)
+}
+
+/// Stores what is to be stored before anything is sent that depends on it.
+async fn remember(now: clock::Instant, host: &mut Host, store: &RecordStore) -> anyhow::Result<()> {
+    let changes = host.take_changes();
+    if !changes.is_empty() {
+        store.commit(changes).await.context("the node's state cannot be stored")?;
+        host.handle_stored(now);
+    }
+    // What was stored is what the reset waited for.
+    if host.take_reset() {
+        store.commit(memory::forget(store.load()?)).await?;
+    }
+    Ok(())
 }
 
 /// What was on the air, in a file.
