@@ -3,8 +3,10 @@
 //! [`RecordStore`] keeps small records in one file: changes that are committed together are there together, or none
 //! of them is, and a commit that has been reported is there after any crash.
 //!
-//! Not for: messages (thousands a second want a log, and get one in this crate when the broker needs it), or for data
-//! that several processes share.
+//! [`log`] keeps many records: appended by many threads, written by one, synced for all that wait at once; what is not
+//! wanted any more goes from its front.
+//!
+//! Not for: data that several processes share.
 //!
 //! ```
 //! use journal::RecordStore;
@@ -21,6 +23,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod log;
 pub mod records;
 
 pub use records::{Change, Commit, RecordStore, StoreError, Stored};
