@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::bail;
+use clap::ValueEnum;
 
 use crate::crash::{self, Broker};
 use crate::fuzz::{self, Extent};
@@ -17,10 +18,14 @@ const FUZZ_INPUTS: u64 = 1_000_000;
 /// How often the program is killed, with each kind of broker.
 const CRASHES: u32 = 50;
 
+/// How often the broker alone is killed.
+const BROKER_CRASHES: u32 = 300;
+
 /// Runs the simulations and fuzz targets with as many seeds and inputs as the project promises, and kills the program as often.
 pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> {
     simulate(root, &["--release"], &[("TRELLIS_SEEDS", &seeds.to_string())])?;
     fuzz::run(root, Extent::Runs(FUZZ_INPUTS), "")?;
+    crash_broker(root, BROKER_CRASHES, 1)?;
     let peers = interop::peers(root, install)?;
     for broker in [Broker::Own, Broker::Mosquitto] {
         crash::run(root, &peers, CRASHES, broker, 1)?;
@@ -31,6 +36,39 @@ pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> 
 /// Puts each named fault into the broker and into a mesh node, in builds for tests only, and sees whether the simulation finds it.
 pub(crate) fn sabotage(root: &Path) -> anyhow::Result<()> {
     simulate(root, &["--features", "sabotage"], &[])
+}
+
+/// What can be measured.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum Bench {
+    /// How fast messages become durable and come back, on the disk that holds `target`
+    Durable,
+}
+
+/// Measures, and prints a table.
+pub(crate) fn bench(root: &Path, what: Bench) -> anyhow::Result<()> {
+    let example = match what {
+        Bench::Durable => "bench_durable",
+    };
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["run", "--release", "--package", "mqtt-server", "--example", example, "--", "target"]);
+    if !cargo.current_dir(root).status()?.success() {
+        bail!("{example} failed");
+    }
+    Ok(())
+}
+
+/// Kills the broker under load, and looks at the order of its system calls.
+pub(crate) fn crash_broker(root: &Path, rounds: u32, seed: u64) -> anyhow::Result<()> {
+    for (test, options) in [("crash", &[][..]), ("trace", &["--ignored"][..])] {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["test", "--package", "trellis", "--test", test, "--", "--nocapture"]).args(options);
+        cargo.envs([("TRELLIS_ROUNDS", rounds.to_string()), ("TRELLIS_SEED", seed.to_string())]);
+        if !cargo.current_dir(root).status()?.success() {
+            bail!("the broker does not keep what it promises; what was printed names the seed");
+        }
+    }
+    Ok(())
 }
 
 fn simulate(root: &Path, options: &[&str], environment: &[(&str, &str)]) -> anyhow::Result<()> {

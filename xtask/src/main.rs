@@ -43,6 +43,21 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
+    /// Measure
+    Bench {
+        /// What
+        #[arg(value_enum)]
+        what: long::Bench,
+    },
+    /// Kill the broker under load, again and again, and look for what it had acknowledged
+    CrashBroker {
+        /// How often
+        #[arg(long, default_value = "300")]
+        rounds: u32,
+        /// What the moments come from
+        #[arg(long, default_value = "1")]
+        seed: u64,
+    },
     /// Run the cases of the MQTT standards against a broker
     Conformance {
         /// Where the broker listens, as HOST:PORT
@@ -114,6 +129,8 @@ fn main() -> anyhow::Result<()> {
         Command::Crash { rounds, broker, seed, install } => {
             crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
         }
+        Command::Bench { what } => long::bench(&root(), what),
+        Command::CrashBroker { rounds, seed } => long::crash_broker(&root(), rounds, seed),
         Command::Conformance { write: true, .. } => conformance::write(&root()),
         Command::Conformance { address, lenient, only, record, .. } => {
             conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mqtt_wire::{Text, TopicFilter, TopicName};
 
+use crate::durable::Stored;
 use crate::message::Message;
 use crate::routes::ShardId;
 use crate::shared::MemberState;
@@ -33,10 +34,11 @@ pub struct PeerMessage {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Body {
-    /// A message that interests a client there.
-    Publish(Arc<Message>),
+    /// A message that interests a client there. `stored`: where the log has it, if it has. `is_owed`: the receiver
+    /// has to write down who gets it, even if nobody does.
+    Publish { message: Arc<Message>, stored: Option<Stored>, is_owed: bool },
     /// To the owner of a shared subscription: a client takes part.
-    Join { group: TopicFilter, client: Text, shard: ShardId, token: u64 },
+    Join { group: TopicFilter, client: Text, shard: ShardId, token: u64, is_durable: bool },
     /// From the owner: from now on it does.
     Joined { client: Text, token: u64 },
     /// To the owner: a client takes part no more.
@@ -45,9 +47,16 @@ pub(crate) enum Body {
     Member { group: TopicFilter, client: Text, state: MemberState },
     /// From the owner: a message for a client. `tried` could not take it; if it is the `last`, the client takes
     /// it even if it has to wait.
-    Assign { group: TopicFilter, client: Text, message: Arc<Message>, tried: Vec<Text>, is_last: bool },
+    Assign {
+        group: TopicFilter,
+        client: Text,
+        message: Arc<Message>,
+        stored: Option<Stored>,
+        tried: Vec<Text>,
+        is_last: bool,
+    },
     /// To the owner: a message that has to go to somebody else than `tried`.
-    Refused { group: TopicFilter, message: Arc<Message>, tried: Vec<Text> },
+    Refused { group: TopicFilter, message: Arc<Message>, stored: Option<Stored>, tried: Vec<Text> },
 }
 
 /// What a shard got and has not taken up.
@@ -127,6 +136,11 @@ impl Slot {
         self.version
     }
 
+    /// Takes note of a version of an earlier run.
+    pub(crate) fn raise(&mut self, version: u64) {
+        self.version = self.version.max(version);
+    }
+
     /// Takes note that `place` goes to a shard, and says after what it is to be taken up there.
     pub(crate) fn follow(&mut self, to: ShardId, place: Place) -> Option<Place> {
         let before = self.last[to].replace(place);
@@ -147,13 +161,17 @@ mod tests {
         let publish = Publish::new(TopicName::new("t").unwrap(), QoS::AtMostOnce, payload);
         let message = Arc::new(Message::of_publish(Instant::ORIGIN, Text::default(), publish));
         let after = after.map(|(shard, number)| Place { shard, number });
-        PeerMessage { place: Place { shard, number }, after, body: Body::Publish(message) }
+        PeerMessage {
+            place: Place { shard, number },
+            after,
+            body: Body::Publish { message, stored: None, is_owed: false },
+        }
     }
 
     fn drain(lanes: &mut Lanes) -> Vec<Bytes> {
         std::iter::from_fn(|| lanes.pop())
             .filter_map(|body| match body {
-                Body::Publish(message) => Some(message.payload.clone()),
+                Body::Publish { message, .. } => Some(message.payload.clone()),
                 _ => None,
             })
             .collect()

@@ -5,7 +5,10 @@
 //! Identifier, and everything about it is plain single-threaded code. Shards hand each other messages in batches
 //! ([`Shard::poll_peer`], [`Shard::handle_peer`]), and only where there is interest.
 //!
-//! Not for: sockets and threads (`mqtt-server`), or keeping anything over a restart.
+//! What outlasts a restart is appended to a log in memory (`journal`), whose writer is somebody else's; what an earlier
+//! run wrote is put together by [`Recovery`].
+//!
+//! Not for: sockets, threads and disks (`mqtt-server`, `journal`).
 //!
 //! ```
 //! use bytes::BytesMut;
@@ -25,6 +28,7 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod durable;
 mod end;
 mod lanes;
 mod limits;
@@ -43,8 +47,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
+use journal::log::Log;
 use mqtt_wire::Text;
 
+pub use durable::{Recovery, Unreadable};
 pub use end::{EndKind, EndReason, Ended};
 pub use lanes::PeerMessage;
 pub use limits::{Limits, SharedStrategy};
@@ -52,7 +58,7 @@ pub use memory::Memory;
 pub use message::Message;
 pub use retained::{RetainedMessages, Scan};
 pub use routes::{RouteTable, ShardId, ShardSet};
-pub use shard::{ConnectionId, Output, Shard};
+pub use shard::{ConnectionId, Load, Output, Shard};
 pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use stats::Stats;
 pub use subscriptions::SubscriptionTree;
@@ -99,6 +105,8 @@ pub struct Shared {
     pub settings: Settings,
     /// The memory that messages take.
     pub memory: Memory,
+    /// What outlasts a restart; without a log nothing does.
+    pub log: Option<Arc<Log>>,
     order: lanes::RetainedOrder,
     shards: usize,
 }
@@ -115,6 +123,11 @@ impl Shared {
 
     /// The same, with more to set.
     pub fn with_settings(shards: usize, settings: Settings) -> Arc<Self> {
+        Self::with_log(shards, settings, None)
+    }
+
+    /// The same, with a log, whose records an earlier run wrote ([`Recovery`]) and this one goes on with.
+    pub fn with_log(shards: usize, settings: Settings, log: Option<Arc<Log>>) -> Arc<Self> {
         let shards = shards.clamp(1, ShardSet::MAX);
         let limits = settings.limits;
         Arc::new(Self {
@@ -125,6 +138,7 @@ impl Shared {
             limits,
             settings,
             memory: Memory::new(shards, limits.max_memory),
+            log,
             order: lanes::RetainedOrder::new(shards),
             shards,
         })
@@ -143,6 +157,11 @@ impl Shared {
     /// The shard that owns a shared subscription, by its whole filter.
     pub(crate) fn shard_of_group(&self, group: &mqtt_wire::TopicFilter) -> ShardId {
         self.shard_of_hash(stable_hash(group.as_bytes()))
+    }
+
+    /// The shard, of so many, that a Client Identifier belongs to.
+    pub(crate) fn shard_of_so_many(client_id: &str, shards: usize) -> ShardId {
+        usize::try_from(stable_hash(client_id.as_bytes()) % PARTITIONS).unwrap_or(0) % shards.max(1)
     }
 
     fn shard_of_hash(&self, hash: u64) -> ShardId {

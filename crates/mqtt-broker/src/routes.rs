@@ -27,11 +27,42 @@ impl ShardSet {
         self.0 >> shard & 1 == 1
     }
 
+    /// The shards that are in either.
+    #[must_use]
+    pub fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether there is none in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn bits(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Its shards.
     pub fn iter(self) -> impl Iterator<Item = ShardId> {
         (0..Self::MAX).filter(move |&shard| self.contains(shard))
     }
 }
+
+/// The shards that a topic interests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// All of them.
+    pub all: ShardSet,
+    /// Those with sessions that outlast a restart and have to get what is published with QoS 1 or 2.
+    pub durable: ShardSet,
+}
+
+/// What a shard's number is raised by for its durable subscribers.
+const DURABLE: usize = ShardSet::MAX;
 
 /// Stripes of the table, by the first level of topics.
 const STRIPES: usize = 64;
@@ -78,6 +109,16 @@ impl RouteTable {
         stripe.generation.fetch_add(1, Ordering::Release);
     }
 
+    /// Has messages of topics that match `filter` be stored for `shard`.
+    pub fn insert_durable(&self, filter: &TopicFilter, shard: ShardId) {
+        self.insert(filter, shard + DURABLE);
+    }
+
+    /// Ends that.
+    pub fn remove_durable(&self, filter: &TopicFilter, shard: ShardId) {
+        self.remove(filter, shard + DURABLE);
+    }
+
     /// Ends that.
     pub fn remove(&self, filter: &TopicFilter, shard: ShardId) {
         let stripe = self.stripe_of_filter(filter);
@@ -87,15 +128,18 @@ impl RouteTable {
     }
 
     /// The shards that `topic` interests.
-    pub fn lookup(&self, topic: &TopicName) -> (ShardSet, Generation) {
+    pub fn lookup(&self, topic: &TopicName) -> (Interest, Generation) {
         // Taken first: a change that comes in between makes the answer look older than it is, never newer.
         let generation = self.generation(topic);
-        let mut shards = ShardSet::default();
+        let mut interest = Interest::default();
         for stripe in self.stripes_of_topic(topic) {
             let tree = stripe.tree.read().unwrap_or_else(PoisonError::into_inner);
-            tree.for_each_match(topic, |&shard, ()| shards.insert(shard));
+            tree.for_each_match(topic, |&shard, ()| match shard.checked_sub(DURABLE) {
+                Some(shard) => interest.durable.insert(shard),
+                None => interest.all.insert(shard),
+            });
         }
-        (shards, generation)
+        (interest, generation)
     }
 
     /// How new a look-up of `topic` would be.
@@ -137,7 +181,7 @@ mod tests {
             routes.insert(&filter(text), shard);
         }
         let shards =
-            |topic: &str| routes.lookup(&TopicName::new(topic).unwrap()).0.iter().collect::<Vec<_>>();
+            |topic: &str| routes.lookup(&TopicName::new(topic).unwrap()).0.all.iter().collect::<Vec<_>>();
         assert_eq!(shards("a/b"), [0, 1, 2, 3]);
         assert_eq!(shards("c"), [3, 4]);
         assert!(shards("$SYS/x").is_empty());

@@ -25,11 +25,15 @@ pub enum Fault {
     SkippedPublishRight,
     /// Whether a client may subscribe to a filter is not asked.
     SkippedSubscribeRight,
+    /// PUBACK and its like leave before what they promise is durable.
+    AckBeforeSync,
+    /// The receipt of a message of QoS 2 is not written down with it.
+    ReceiptNotStored,
 }
 
 impl Fault {
     /// All that can be switched on.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::NoQoS2Receipt,
         Self::LostDup,
         Self::RouteAfterSubAck,
@@ -38,7 +42,16 @@ impl Fault {
         Self::ForgottenWhenSent,
         Self::SkippedPublishRight,
         Self::SkippedSubscribeRight,
+        Self::AckBeforeSync,
+        Self::ReceiptNotStored,
     ];
+}
+
+impl Fault {
+    /// Whether it shows only where there is a disk.
+    pub fn needs_disk(self) -> bool {
+        matches!(self, Self::AckBeforeSync | Self::ReceiptNotStored)
+    }
 }
 
 #[cfg(feature = "sabotage")]

@@ -79,6 +79,8 @@ stats! {
     dropped_no_member,
     /// Messages of a shared subscription that went to another member than the first.
     redispatched,
+    /// Messages that the log cannot give back any more.
+    dropped_damaged,
 }
 
 impl Stats {
@@ -88,7 +90,7 @@ impl Stats {
     }
 
     /// What was lost, by reason.
-    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 8] {
+    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 9] {
         [
             ("queue_full", self.dropped_queue_full),
             ("slow_consumer", self.dropped_slow_consumer),
@@ -98,6 +100,7 @@ impl Stats {
             ("memory", self.dropped_memory),
             ("not_authorized", self.dropped_not_authorized),
             ("no_member", self.dropped_no_member),
+            ("damaged", self.dropped_damaged),
         ]
     }
 

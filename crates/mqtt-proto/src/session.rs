@@ -112,6 +112,30 @@ impl<M> Outbound<M> {
         self.take(id, State::PubComp).map(|_| ())
     }
 
+    /// The message that was sent under an identifier, until the other side has it.
+    pub fn message(&self, id: PacketId) -> Option<&M> {
+        self.inflight.iter().find(|(used, ..)| *used == id).and_then(|(.., message)| message.as_ref())
+    }
+
+    /// The messages that the other side may not have, and changes to them.
+    pub fn messages_mut(&mut self) -> impl Iterator<Item = (PacketId, &mut M)> {
+        self.inflight.iter_mut().filter_map(|(id, _, message)| Some((*id, message.as_mut()?)))
+    }
+
+    /// The identifiers of messages of QoS 2 that the other side has and has not completed.
+    pub fn received(&self) -> impl Iterator<Item = PacketId> {
+        self.inflight.iter().filter(|(_, state, _)| *state == State::PubComp).map(|(id, ..)| *id)
+    }
+
+    /// Takes over what an earlier run had sent: a message of QoS 2, or `None` when the other side has it. Goes on
+    /// with other identifiers.
+    pub fn restore(&mut self, id: PacketId, message: Option<M>) {
+        let state = if message.is_some() { State::PubRec } else { State::PubComp };
+        self.inflight.push_back((id, state, message));
+        self.next =
+            id.0.checked_add(1).map(PacketId).filter(|&next| next <= self.last).unwrap_or(PacketId::ONE);
+    }
+
     /// What has to be sent again, in its order.
     pub fn resend(&self) -> impl Iterator<Item = Resend<'_, M>> {
         self.inflight.iter().map(|(id, _, message)| match message {
@@ -208,6 +232,16 @@ impl Inbound {
         }
         self.unreleased.insert(id);
         Receipt::New
+    }
+
+    /// Messages that were received and not released.
+    pub fn unreleased(&self) -> impl Iterator<Item = PacketId> {
+        self.unreleased.iter().copied()
+    }
+
+    /// Takes over what an earlier run had received.
+    pub fn restore(&mut self, id: PacketId) {
+        self.unreleased.insert(id);
     }
 
     /// PUBREL: whether the message was there to be released.

@@ -17,11 +17,16 @@ pub enum Alarm {
     Descriptors,
     /// Messages and output that waits take as much memory as they may.
     Memory,
+    /// The log cannot be written; nothing durable is acknowledged until it can.
+    Log,
+    /// Parts of the log were damaged when it was read.
+    Damage,
 }
 
 impl Alarm {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::ConnectionLimit, Self::Descriptors, Self::Memory];
+    pub const ALL: [Self; 5] =
+        [Self::ConnectionLimit, Self::Descriptors, Self::Memory, Self::Log, Self::Damage];
 
     /// Its name in metrics and `$SYS`.
     pub fn name(self) -> &'static str {
@@ -29,6 +34,8 @@ impl Alarm {
             Self::ConnectionLimit => "connection_limit",
             Self::Descriptors => "descriptors",
             Self::Memory => "memory",
+            Self::Log => "log",
+            Self::Damage => "damage",
         }
     }
 }
@@ -49,6 +56,10 @@ impl fmt::Display for Alarm {
             Self::Descriptors => {
                 "the system's limit of open files is reached; new clients wait until some are closed"
             }
+            Self::Log => {
+                "the log cannot be written (is the disk full?); publishers wait until it can, and nothing is lost"
+            }
+            Self::Damage => "parts of the log were damaged and are lost; `trellis data check` names them",
         })
     }
 }

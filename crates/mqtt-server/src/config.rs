@@ -3,6 +3,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use journal::log::{Fsync, Options};
 use mqtt_broker::Limits;
 
 /// How a server runs.
@@ -16,6 +17,8 @@ pub struct Config {
     pub limits: Limits,
     /// Who may connect, and what they may do.
     pub access: AccessConfig,
+    /// What outlasts a restart; `None`: nothing.
+    pub durability: Option<DurabilityConfig>,
     /// How long a connection may take to send its CONNECT, everything that comes before it included.
     pub idle_timeout: Duration,
     /// Connections that may be about to send their CONNECT at the same time. When there are as many, the oldest
@@ -33,6 +36,25 @@ pub struct Config {
     pub node_name: String,
     /// What clients of MQTT 5.0 that ask for Response Information get.
     pub response_information: Option<String>,
+}
+
+/// Where and how sessions, their messages and retained messages are kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DurabilityConfig {
+    /// The data directory; the log is a folder in it.
+    pub data_dir: PathBuf,
+    /// When what is acknowledged is on the disk.
+    pub fsync: Fsync,
+    /// About how large a file of the log becomes, in bytes. Space is given back a file at a time.
+    pub segment_bytes: u64,
+}
+
+impl DurabilityConfig {
+    /// On the disk before it is acknowledged.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let Options { fsync, segment_bytes, .. } = Options::default();
+        Self { data_dir: data_dir.into(), fsync, segment_bytes }
+    }
 }
 
 /// An address on which clients connect.
@@ -117,6 +139,7 @@ impl Default for Config {
             shards: None,
             limits: Limits::default(),
             access: AccessConfig::default(),
+            durability: None,
             idle_timeout: Duration::from_secs(15),
             max_handshakes: 4_096,
             max_handshake_bytes: 64 * 1024 * 1024,

@@ -9,11 +9,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_broker::{ConnectionId, LookupId, Opening, PeerMessage, Shard, Shared, Stats, Verdict};
+use journal::log::Position;
+use mqtt_broker::{ConnectionId, Load, LookupId, Opening, PeerMessage, Shard, Stats, Verdict};
 use mqtt_wire::{Publish, Text};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 
+use crate::durable::Store;
 use crate::handshake::{Handoff, Origin};
 use crate::link::{Link, Reader, Writer};
 use crate::passwords::Passwords;
@@ -44,8 +46,9 @@ pub(crate) enum Control {
 
 /// What a shard's thread is made of.
 pub(crate) struct ShardThread {
-    pub(crate) id: usize,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) shard: Shard,
+    /// What the shard has written down, if it does.
+    pub(crate) store: Option<Store>,
     pub(crate) clock: Clock,
     /// For Client Identifiers that nobody can guess.
     pub(crate) random: u64,
@@ -62,6 +65,7 @@ pub(crate) struct ShardThread {
 
 struct Driver {
     shard: RefCell<Shard>,
+    loads: mpsc::UnboundedSender<Load>,
     clock: Clock,
     random: u64,
     writers: RefCell<BTreeMap<ConnectionId, Rc<Notify>>>,
@@ -106,10 +110,23 @@ impl Clock {
 impl ShardThread {
     /// Runs the shard until it is stopped.
     pub(crate) fn run(self, runtime: &tokio::runtime::Runtime) {
-        let Self { id, shared, clock, random, control, answers, passwords, idle_timeout, inbox, peers, stop } =
-            self;
+        let Self {
+            shard,
+            store,
+            clock,
+            random,
+            control,
+            answers,
+            passwords,
+            idle_timeout,
+            inbox,
+            peers,
+            stop,
+        } = self;
+        let (loads, wanted) = mpsc::unbounded_channel();
         let driver = Rc::new(Driver {
-            shard: RefCell::new(Shard::new(id, shared)),
+            shard: RefCell::new(shard),
+            loads,
             clock,
             random,
             writers: RefCell::default(),
@@ -124,7 +141,7 @@ impl ShardThread {
             relieved: Notify::new(),
             all_closed: Notify::new(),
         });
-        LocalSet::new().block_on(runtime, driver.run(control, inbox, peers, stop));
+        LocalSet::new().block_on(runtime, driver.run(control, inbox, peers, stop, store, wanted));
     }
 }
 
@@ -135,7 +152,15 @@ impl Driver {
         mut inbox: mpsc::Receiver<Vec<PeerMessage>>,
         peers: Vec<mpsc::Sender<Vec<PeerMessage>>>,
         mut stop: watch::Receiver<bool>,
+        store: Option<Store>,
+        wanted: mpsc::UnboundedReceiver<Load>,
     ) {
+        if let Some(store) = store {
+            tokio::task::spawn_local(Rc::clone(&self).follow_log(store.log.watch()));
+            tokio::task::spawn_local(Rc::clone(&self).read_log(store, wanted));
+        }
+        // What was left over from before the start, such as timers.
+        self.with(|_, _| ());
         tokio::task::spawn_local(Rc::clone(&self).run_timers());
         tokio::task::spawn_local(Rc::clone(&self).send_to_peers(peers));
         loop {
@@ -190,6 +215,10 @@ impl Driver {
                 let _ = answers.send(Control::Verdict(id, verdict)).await;
             });
         }
+        while let Some(load) = shard.poll_load() {
+            // A shard without a log has none.
+            let _ = self.loads.send(load);
+        }
         if shard.has_outgoing() {
             self.outgoing.notify_one();
         }
@@ -198,6 +227,24 @@ impl Driver {
             self.timer.notify_one();
         }
         result
+    }
+
+    /// Tells the shard how far the log is durable.
+    async fn follow_log(self: Rc<Self>, mut durable: watch::Receiver<Position>) {
+        while durable.changed().await.is_ok() {
+            self.with(Shard::handle_durable);
+            self.relieved.notify_waiters();
+        }
+    }
+
+    /// Reads from the log what the shard asks for, beside its thread.
+    async fn read_log(self: Rc<Self>, store: Store, mut wanted: mpsc::UnboundedReceiver<Load>) {
+        while let Some(load) = wanted.recv().await {
+            let (store, positions) = (store.clone(), load.positions.clone());
+            let read = tokio::task::spawn_blocking(move || store.read(&positions)).await;
+            let records = read.unwrap_or_else(|_| vec![None; load.positions.len()]);
+            self.with(|shard, now| shard.handle_loaded(now, load, records));
+        }
     }
 
     async fn run_timers(self: Rc<Self>) {

@@ -23,6 +23,7 @@ mod alarms;
 mod config;
 mod descriptors;
 mod driver;
+mod durable;
 mod files;
 mod handshake;
 mod handshakes;
@@ -35,8 +36,11 @@ mod transport;
 
 pub use alarms::Alarm;
 pub use config::{
-    AccessConfig, CertificateField, CertificateFiles, Config, ListenerConfig, TlsConfig, WebSocketConfig,
+    AccessConfig, CertificateField, CertificateFiles, Config, DurabilityConfig, ListenerConfig, TlsConfig,
+    WebSocketConfig,
 };
+pub use durable::{Contents, LogError, check as check_log, folder as log_folder};
+pub use journal::log::{Fsync, LogStats, Storage};
 pub use mqtt_broker::{Limits, SharedStrategy, Stats};
 pub use mqtt_io::tls::TlsError;
 pub use mqtt_wire::QoS;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use mqtt_broker::{RetainedMessages, Shared, Stats};
+use journal::log::{LogStats, WriterThread};
+use mqtt_broker::{RetainedMessages, Shard, Shared, Stats};
 use mqtt_io::tls::TlsError;
 use mqtt_wire::Text;
 use tokio::io::DuplexStream;
@@ -17,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use crate::alarms::{Alarm, Alarms};
 use crate::config::{Config, ListenerConfig};
 use crate::driver::{Clock, Control, ShardThread};
+use crate::durable::{self, LogError, Opened, Store};
 use crate::files::Stamps;
 use crate::handshakes::Handshakes;
 use crate::listener::Listener;
@@ -52,6 +54,8 @@ pub struct Server {
     threads: Vec<JoinHandle<()>>,
     addresses: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
+    /// Ends after the shards.
+    writer: Option<WriterThread>,
 }
 
 /// What connections need on their way to a shard.
@@ -69,6 +73,8 @@ pub(crate) struct Core {
     pub(crate) failed_handshakes: AtomicU64,
     listeners: Vec<Arc<Listener>>,
     passwords: Arc<Passwords>,
+    store: Option<Store>,
+    is_damaged: bool,
 }
 
 /// How connections come about.
@@ -132,6 +138,9 @@ pub enum StartError {
     /// Passwords or rules cannot be used.
     #[error(transparent)]
     Access(#[from] AccessError),
+    /// The log cannot be used.
+    #[error(transparent)]
+    Log(#[from] LogError),
     /// A thread could not be started.
     #[error("cannot start a thread: {0}")]
     Thread(io::Error),
@@ -156,13 +165,29 @@ impl Server {
             listeners.push(Listener::new(listener, transport));
             sockets.push(bind(listener.bind)?);
         }
+        let random = getrandom::u64().map_err(StartError::Random)?;
+        let opened = config.durability.as_ref().map(|config| Opened::open(config, random)).transpose()?;
+        let damage = opened.as_ref().is_some_and(|opened| !opened.report.losses.is_empty());
+        let store = opened.as_ref().map(|opened| opened.store.clone());
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         let settings = sys::settings(&config);
-        let shared = Shared::with_settings(config.shards.map_or(cores, NonZeroUsize::get), settings);
+        let clock = Clock::start();
+        let count = config.shards.map_or(cores, NonZeroUsize::get);
+        let (shared, shards, writer) = match opened {
+            Some(opened) => {
+                let started = opened.start(clock.now(), settings, count).map_err(StartError::Thread)?;
+                (started.0, started.1, Some(started.2))
+            }
+            None => {
+                let (shared, shards) = durable::new_shards(settings, count, None);
+                (shared, shards, None)
+            }
+        };
         let passwords = Passwords::new(tokio::runtime::Handle::current());
         passwords::load(&config.access, &passwords, &shared)?;
         let (stop, stopped) = watch::channel(false);
-        let (shards, threads) = start_shards(&shared, &passwords, config.idle_timeout, &stopped)?;
+        let parts = (clock, &passwords, config.idle_timeout);
+        let (shards, threads) = start_shards(shards, store.as_ref(), parts, &stopped)?;
         let slots = config.max_connections.unwrap_or_else(descriptors::max_connections);
         let core = Arc::new(Core {
             shared,
@@ -175,6 +200,8 @@ impl Server {
             failed_handshakes: AtomicU64::new(0),
             listeners,
             passwords,
+            store,
+            is_damaged: damage,
             config,
         });
         let mut addresses = Vec::new();
@@ -184,7 +211,7 @@ impl Server {
         }
         tokio::spawn(sys::publish(Arc::clone(&core), stopped.clone()));
         tokio::spawn(Arc::clone(&core).look_after(stopped));
-        Ok(Self { core, threads, addresses, stop })
+        Ok(Self { core, threads, addresses, stop, writer })
     }
 
     /// Where clients connect, in the order of the listeners.
@@ -225,6 +252,11 @@ impl Server {
     /// changes.
     pub fn reload(&self) -> Vec<String> {
         self.core.reload()
+    }
+
+    /// What the log has done and holds; `None`: there is none.
+    pub fn log_stats(&self) -> Option<LogStats> {
+        self.core.store.as_ref().map(|store| store.log.stats())
     }
 
     /// What keeps the server from doing all that it should.
@@ -269,13 +301,15 @@ impl Server {
     pub async fn shutdown(self) {
         // Shards that have stopped by themselves need no telling.
         let _ = self.stop.send(true);
-        let threads = self.threads;
+        let (threads, writer) = (self.threads, self.writer);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
                 if thread.join().is_err() {
                     tracing::error!("a shard had panicked");
                 }
             }
+            // Writes what they said last.
+            drop(writer);
         });
         let _ = joined.await;
     }
@@ -326,6 +360,12 @@ impl Core {
                 self.alarms.raise(Alarm::Memory);
             }
             self.alarms.expire();
+            if self.store.as_ref().is_some_and(|store| store.log.is_stuck()) {
+                self.alarms.raise(Alarm::Log);
+            }
+            if self.is_damaged {
+                self.alarms.raise(Alarm::Damage);
+            }
             let now = files::stamps(&files);
             if now == stamps {
                 continue;
@@ -369,20 +409,20 @@ fn bind(address: SocketAddr) -> Result<TcpListener, StartError> {
 type Started = (Vec<mpsc::Sender<Control>>, Vec<JoinHandle<()>>);
 
 fn start_shards(
-    shared: &Arc<Shared>,
-    passwords: &Arc<Passwords>,
-    idle_timeout: Duration,
+    shards: Vec<Shard>,
+    store: Option<&Store>,
+    (clock, passwords, idle_timeout): (Clock, &Arc<Passwords>, Duration),
     stopped: &watch::Receiver<bool>,
 ) -> Result<Started, StartError> {
-    let clock = Clock::start();
     let random = getrandom::u64().map_err(StartError::Random)?;
-    let (peers, inboxes): (Vec<_>, Vec<_>) = (0..shared.shards()).map(|_| mpsc::channel(INBOX)).unzip();
+    let (peers, inboxes): (Vec<_>, Vec<_>) = (0..shards.len()).map(|_| mpsc::channel(INBOX)).unzip();
     let (mut senders, mut threads) = (Vec::new(), Vec::new());
-    for (id, inbox) in inboxes.into_iter().enumerate() {
+    for (shard, inbox) in shards.into_iter().zip(inboxes) {
+        let id = shard.id();
         let (sender, control) = mpsc::channel(CONTROL_QUEUE);
         let shard = ShardThread {
-            id,
-            shared: Arc::clone(shared),
+            shard,
+            store: store.cloned(),
             clock,
             random,
             control,

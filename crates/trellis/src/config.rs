@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use crate::durability_config::Durability;
 use crate::mqtt_config::Mqtt;
 use serde::{Deserialize, Deserializer, de};
 
@@ -21,6 +22,7 @@ pub(crate) struct Config {
     /// Who may connect, and what they may do.
     pub(crate) access: Access,
     pub(crate) mqtt: Mqtt,
+    pub(crate) durability: Durability,
     pub(crate) console: Console,
     /// Where clients go when this server is taken out of service.
     pub(crate) drain: Option<Drain>,
@@ -118,6 +120,7 @@ impl Default for Config {
             listeners: Vec::new(),
             access: Access::default(),
             mqtt: Mqtt::default(),
+            durability: Durability::default(),
             console: Console::default(),
             drain: None,
             mesh: Vec::new(),

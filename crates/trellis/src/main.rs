@@ -3,6 +3,7 @@
 mod cli;
 mod config;
 mod demo;
+mod durability_config;
 mod gateway_shell;
 mod listener_config;
 mod mesh_config;

@@ -228,7 +228,6 @@ fn render_broker(html: &mut String, status: &Status) {
     for address in &status.mqtt {
         let _ = writeln!(html, "<p>MQTT 3.1, 3.1.1 and 5.0 on <code>{address}</code> (TCP)</p>");
     }
-    html.push_str("<p class=lead>Sessions and retained messages are in memory: a restart loses them.</p>\n");
 }
 
 fn escape(text: &str) -> String {

@@ -85,6 +85,7 @@ pub struct Log {
     appended: Condvar,
     durable: watch::Sender<Position>,
     is_stuck: AtomicBool,
+    keeps_all: AtomicBool,
     evacuate: AtomicU64,
     counters: Counters,
 }
@@ -167,6 +168,7 @@ impl Log {
             appended: Condvar::new(),
             durable: watch::Sender::new(end),
             is_stuck: AtomicBool::new(false),
+            keeps_all: AtomicBool::new(false),
             evacuate: AtomicU64::new(0),
             counters: Counters::default(),
         }
@@ -228,6 +230,12 @@ impl Log {
     /// Whether the last turn of the writer failed.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// From now on no segment is removed: whoever has claims is about to end, and they go with it although the records
+    /// are wanted after the next start.
+    pub fn keep_all(&self) {
+        self.keeps_all.store(true, Ordering::SeqCst);
     }
 
     /// More than half of the log is not wanted any more, but its front is: what is wanted of the records before

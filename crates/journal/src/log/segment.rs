@@ -40,6 +40,12 @@ impl Hold {
         Self { segment: Arc::clone(segment), position, bytes }
     }
 
+    /// The same claim for a record that others stand for, too: so many bytes more of the segment are wanted with it.
+    #[must_use]
+    pub fn with(&self, bytes: usize) -> Self {
+        Self::new(&self.segment, self.position, (self.bytes as usize).saturating_add(bytes))
+    }
+
     /// Where the record is.
     pub fn position(&self) -> Position {
         self.position

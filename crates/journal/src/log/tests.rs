@@ -101,6 +101,20 @@ fn segments_that_nobody_claims_go_from_the_front_and_after_a_sync() {
 }
 
 #[test]
+fn whoever_ends_takes_nothing_with_them() {
+    let disk = FaultyDisk::default();
+    let (mut writer, ..) = reopen(&disk, SMALL);
+    let log = Arc::clone(writer.log());
+    let holds: Vec<Hold> = (0..40).map(|_| log.append(&[1; 100]).hold).collect();
+    writer.turn(false).unwrap();
+    log.keep_all();
+    drop(holds);
+    writer.close().unwrap();
+    drop(writer);
+    assert_eq!(reopen(&disk, SMALL).2.len(), 40);
+}
+
+#[test]
 fn a_full_disk_holds_up_and_loses_nothing() {
     let disk = FaultyDisk::default();
     let (mut writer, ..) = reopen(&disk, SMALL);

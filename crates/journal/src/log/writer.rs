@@ -42,8 +42,7 @@ impl Writer {
     /// What the storage says. Nothing is lost: the next turn tries again.
     pub fn turn(&mut self, must_sync: bool) -> io::Result<()> {
         let result = self.try_turn(must_sync);
-        self.log.is_stuck.store(result.is_err(), Ordering::Relaxed);
-        if result.is_err() {
+        if self.log.is_stuck.swap(result.is_err(), Ordering::Relaxed) != result.is_err() {
             // Those who wait for less congestion look again.
             self.log.durable.send_modify(|_| {});
         }
@@ -145,7 +144,10 @@ impl Writer {
         let front = self.log.lock();
         let all_but_last = front.segments.values().take(front.segments.len().saturating_sub(1));
         let written = all_but_last.take_while(|segment| segment.live() == 0);
-        written.map(|segment| segment.base).filter(|base| Some(*base) < self.current).collect()
+        let dead: Vec<_> =
+            written.map(|segment| segment.base).filter(|base| Some(*base) < self.current).collect();
+        // Looked at after the claims: `keep_all` is said before the first of them goes.
+        if self.log.keeps_all.load(Ordering::SeqCst) { Vec::new() } else { dead }
     }
 
     fn remove(&self, dead: Vec<Position>) -> io::Result<()> {

@@ -7,9 +7,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use clock::Instant;
+use journal::log::Position;
 use mqtt_wire::{TopicFilter, TopicName};
 
 use self::tree::{Level, Retained, Walk};
+use crate::durable::Stored;
 use crate::message::Message;
 use crate::stable_hash;
 
@@ -92,7 +94,12 @@ impl RetainedMessages {
     ///
     /// # Errors
     /// When there is no room. The one before is kept then.
-    pub(crate) fn set(&self, message: &Arc<Message>, version: u64) -> Result<(), RetainedFull> {
+    pub(crate) fn set(
+        &self,
+        message: &Arc<Message>,
+        version: u64,
+        stored: Option<Stored>,
+    ) -> Result<(), RetainedFull> {
         let levels: Vec<&[u8]> = message.topic.levels().collect();
         let mut root = self.stripe(&message.topic).write().unwrap_or_else(PoisonError::into_inner);
         if message.payload.is_empty() {
@@ -108,7 +115,7 @@ impl RetainedMessages {
         if count >= self.max_count || bytes + size(message) > self.max_bytes {
             return Err(RetainedFull);
         }
-        let before = root.insert(&levels, Retained { message: Arc::clone(message), version });
+        let before = root.insert(&levels, Retained { message: Arc::clone(message), version, stored });
         self.count.fetch_add(1, Ordering::Relaxed);
         self.bytes.fetch_add(size(message), Ordering::Relaxed);
         if let Some(before) = before {
@@ -141,6 +148,16 @@ impl RetainedMessages {
 
     /// The next slice of a look-up: looks at no more than `budget` levels of topics.
     pub fn scan(&self, now: Instant, scan: &mut Scan, budget: usize) -> Vec<Arc<Message>> {
+        self.scan_stored(now, scan, budget).into_iter().map(|(message, _)| message).collect()
+    }
+
+    /// The same, and where the log has them.
+    pub(crate) fn scan_stored(
+        &self,
+        now: Instant,
+        scan: &mut Scan,
+        budget: usize,
+    ) -> Vec<(Arc<Message>, Option<Stored>)> {
         let levels: Vec<&[u8]> = scan.filter.levels().collect();
         let mut walk = Walk::new(budget);
         while scan.stripe < scan.end {
@@ -152,7 +169,7 @@ impl RetainedMessages {
             }
             scan.stripe += 1;
         }
-        walk.found.retain(|message| !message.has_expired(now));
+        walk.found.retain(|(message, _)| !message.has_expired(now));
         walk.found
     }
 
@@ -166,6 +183,34 @@ impl RetainedMessages {
         let levels: Vec<&[u8]> = topic.levels().collect();
         let root = self.stripe(topic).read().unwrap_or_else(PoisonError::into_inner);
         root.get(&levels).map(|retained| retained.version)
+    }
+
+    /// What is retained and stands before `before` in the log, on one of `nth` of `of` parts of the topics.
+    pub(crate) fn stored_before(
+        &self,
+        before: Position,
+        nth: usize,
+        of: usize,
+    ) -> Vec<(Arc<Message>, u64, Stored)> {
+        let mut found = Vec::new();
+        for stripe in self.stripes.iter().skip(nth).step_by(of) {
+            let root = stripe.read().unwrap_or_else(PoisonError::into_inner);
+            root.for_each(&mut |retained| {
+                if let Some(stored) = retained.stored.as_ref().filter(|stored| stored.position() < before) {
+                    found.push((Arc::clone(&retained.message), retained.version, stored.clone()));
+                }
+            });
+        }
+        found
+    }
+
+    /// A retained message was copied forward.
+    pub(crate) fn moved(&self, topic: &TopicName, version: u64, stored: Stored) {
+        let levels: Vec<&[u8]> = topic.levels().collect();
+        let mut root = self.stripe(topic).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(retained) = root.get_mut(&levels).filter(|retained| retained.version == version) {
+            retained.stored = Some(stored);
+        }
     }
 
     fn forget(&self, message: &Message) {
@@ -221,7 +266,7 @@ mod tests {
             let mut map = BTreeMap::new();
             for (topic, payload) in sets {
                 let Ok(topic) = TopicName::new(&topic) else { continue };
-                retained.set(&message(&topic, &payload), 1).unwrap();
+                retained.set(&message(&topic, &payload), 1, None).unwrap();
                 if payload.is_empty() {
                     map.remove(&topic);
                 } else {
@@ -252,13 +297,13 @@ mod tests {
     fn a_full_index_keeps_what_it_has_and_still_replaces() {
         let topics = ["a", "b", "c"].map(|topic| TopicName::new(topic).unwrap());
         let retained = RetainedMessages::new(2, 8);
-        assert_eq!(retained.set(&message(&topics[0], b"123"), 1), Ok(()));
-        assert_eq!(retained.set(&message(&topics[1], b"1234"), 1), Err(RetainedFull), "9 bytes");
-        assert_eq!(retained.set(&message(&topics[1], b"1"), 1), Ok(()));
-        assert_eq!(retained.set(&message(&topics[2], b""), 1), Ok(()), "there is nothing to remove");
-        assert_eq!(retained.set(&message(&topics[2], b"1"), 1), Err(RetainedFull), "3 messages");
-        assert_eq!(retained.set(&message(&topics[0], b"321"), 1), Ok(()));
-        assert_eq!(retained.set(&message(&topics[0], b""), 1), Ok(()));
+        assert_eq!(retained.set(&message(&topics[0], b"123"), 1, None), Ok(()));
+        assert_eq!(retained.set(&message(&topics[1], b"1234"), 1, None), Err(RetainedFull), "9 bytes");
+        assert_eq!(retained.set(&message(&topics[1], b"1"), 1, None), Ok(()));
+        assert_eq!(retained.set(&message(&topics[2], b""), 1, None), Ok(()), "there is nothing to remove");
+        assert_eq!(retained.set(&message(&topics[2], b"1"), 1, None), Err(RetainedFull), "3 messages");
+        assert_eq!(retained.set(&message(&topics[0], b"321"), 1, None), Ok(()));
+        assert_eq!(retained.set(&message(&topics[0], b""), 1, None), Ok(()));
         assert_eq!((retained.len(), retained.bytes.load(Ordering::Relaxed)), (1, 2));
     }
 
@@ -268,7 +313,7 @@ mod tests {
         for number in 0..20_000 {
             let last = if number % 1_000 == 0 { "b" } else { "c" };
             let topic = TopicName::new(&format!("a/{number}/{last}")).unwrap();
-            retained.set(&message(&topic, b"x"), 1).unwrap();
+            retained.set(&message(&topic, b"x"), 1, None).unwrap();
         }
         let mut scan = Scan::new(TopicFilter::new("a/+/b").unwrap());
         let found = retained.scan(Instant::ORIGIN, &mut scan, 50);
@@ -286,9 +331,9 @@ mod tests {
         };
         let later = |seconds| Instant::ORIGIN + Duration::from_secs(seconds);
         for (topic, seconds) in [("a", 5), ("b", 5), ("b", 9), ("c", 5)] {
-            retained.set(&expiring(topic, seconds), 1).unwrap();
+            retained.set(&expiring(topic, seconds), 1, None).unwrap();
         }
-        retained.set(&message(&TopicName::new("c").unwrap(), b"for ever"), 2).unwrap();
+        retained.set(&message(&TopicName::new("c").unwrap(), b"for ever"), 2, None).unwrap();
         assert_eq!(retained.expire(later(4)), Some(later(5)));
         assert_eq!(retained.expire(later(5)), Some(later(9)));
         assert_eq!(retained.len(), 2);

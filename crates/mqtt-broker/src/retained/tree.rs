@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use crate::durable::Stored;
 use crate::message::Message;
 
 /// A retained message and its version: of two of the same topic, the higher one was published later.
@@ -11,6 +12,8 @@ use crate::message::Message;
 pub(super) struct Retained {
     pub(super) message: Arc<Message>,
     pub(super) version: u64,
+    /// Where the log has it.
+    pub(super) stored: Option<Stored>,
 }
 
 type Text = Box<[u8]>;
@@ -29,7 +32,7 @@ pub(super) struct Level {
 #[derive(Debug)]
 pub(super) struct Walk {
     pub(super) budget: usize,
-    pub(super) found: Vec<Arc<Message>>,
+    pub(super) found: Vec<(Arc<Message>, Option<Stored>)>,
     path: Vec<Text>,
     /// Where the walk has to go on; `None`: it has been everywhere.
     pub(super) stopped_at: Option<Vec<Text>>,
@@ -47,6 +50,19 @@ impl Level {
             None => self.retained.as_ref(),
             Some((level, rest)) => self.children.get(*level)?.get(rest),
         }
+    }
+
+    pub(super) fn get_mut(&mut self, levels: &[&[u8]]) -> Option<&mut Retained> {
+        match levels.split_first() {
+            None => self.retained.as_mut(),
+            Some((level, rest)) => self.children.get_mut(*level)?.get_mut(rest),
+        }
+    }
+
+    /// The recursion is as deep as a topic has levels, which the broker limits.
+    pub(super) fn for_each(&self, found: &mut impl FnMut(&Retained)) {
+        self.retained.iter().for_each(&mut *found);
+        self.children.values().for_each(|child| child.for_each(found));
     }
 
     pub(super) fn insert(&mut self, levels: &[&[u8]], retained: Retained) -> Option<Retained> {
@@ -134,7 +150,7 @@ impl Level {
     fn collect(&self, start: Option<&Text>, walk: &mut Walk) {
         // A start below this level says that this level itself has been seen.
         if let Some(retained) = self.retained.as_ref().filter(|_| start.is_none()) {
-            walk.found.push(Arc::clone(&retained.message));
+            walk.found.push((Arc::clone(&retained.message), retained.stored.clone()));
         }
     }
 

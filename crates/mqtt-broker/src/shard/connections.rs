@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use clock::Instant;
+use journal::log::Position;
 use mqtt_proto::server::{ProtocolError, ServerConnection, Terms};
 use mqtt_wire::{Connect, Decoder, Disconnect, ReasonCode, Text};
 
@@ -59,6 +60,7 @@ impl Shard {
         }
         // Not a slice of the packet, which the session would keep.
         let client_id = connect.client_id.detached();
+        let written = self.store.last;
         self.take_over(now, &client_id);
         if connect.clean_start {
             self.end_session(now, &client_id);
@@ -68,11 +70,14 @@ impl Shard {
         self.timers.cancel(&Timer::Session(client_id.clone()));
         let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
         client.open(id, &mut connect, &self.shared.limits);
+        self.record_opened(now, &client_id);
+        let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
         let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned, proof };
         let connack = connack::accept(&connect, &accepted, &self.shared.settings);
-        self.send(now, id, connack.into());
+        // What it says of the session is durable.
+        let until = if self.store.last > written { self.store.last } else { Position::default() };
+        self.answer(now, id, until, connack.into());
         self.start_keep_alive(id);
-        self.pump(now, id);
         self.report_member(&client_id);
         let event = Connected {
             version: connect.version,
@@ -109,6 +114,8 @@ impl Shard {
             out: BytesMut::new(),
             waiting: VecDeque::new(),
             waiting_bytes: 0,
+            held: VecDeque::new(),
+            is_open: false,
             is_dirty: false,
             is_closing: false,
         });
@@ -184,6 +191,7 @@ impl Shard {
         };
         connection.is_closing = true;
         connection.waiting = VecDeque::new();
+        connection.held = VecDeque::new();
         let (client_id, version) = (connection.client.clone(), connection.proto.version());
         self.mark_dirty(id);
         self.timers.cancel(&Timer::KeepAlive(id));

@@ -9,12 +9,17 @@ use clock::Instant;
 use mqtt_proto::session::Resend;
 use mqtt_proto::topic_alias::Alias;
 use mqtt_wire::{
-    Ack, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions, Text, TopicName, Version,
+    Ack, Packet, PacketId, Publish, QoS, ReasonCode, SubscriptionOptions, Text, TopicFilter, TopicName,
+    Version,
 };
 use smallvec::SmallVec;
 
+use super::restore::Only;
+use super::store::Held;
 use super::{Connection, ConnectionId, Shard, Subscriber};
 use crate::client::{Client, Delivery, Subscription};
+use crate::durable::Stored;
+use crate::durable::record::{How, Record, Ref};
 use crate::message::Message;
 use crate::sabotage::{self, Fault};
 
@@ -58,6 +63,11 @@ impl Shapes {
 }
 
 impl Delivery {
+    pub(super) fn to_ref(&self, client: &Text) -> Ref {
+        let how = How { qos: self.qos, retain: self.retain, identifiers: self.identifiers.clone() };
+        Ref { client: client.clone(), how, group: self.group.clone() }
+    }
+
     fn to_publish(&self, now: Instant) -> Publish {
         let mut publish = self.message.to_publish(now, self.qos, self.retain);
         publish.properties.subscription_identifiers = self.identifiers.clone();
@@ -74,17 +84,47 @@ struct Merged {
 impl Shard {
     /// Gives a message to every client of this shard that subscribes to its topic, once each: with the highest
     /// QoS of its matching subscriptions (§3.3.4). And to one member of each shared subscription that this shard
-    /// owns.
-    pub(super) fn deliver(&mut self, now: Instant, message: &Arc<Message>) {
+    /// owns. `is_owed`: it is written down who gets it, even if nobody does.
+    pub(super) fn deliver(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        stored: Option<&Stored>,
+        is_owed: bool,
+    ) {
+        let (deliveries, groups) = self.receivers(message, stored, None);
+        if let Some(stored) = stored {
+            let owed = groups.iter().filter(|group| self.is_durable_group(group)).cloned().collect();
+            self.record_refs(stored, &deliveries, owed, is_owed);
+        }
+        let mut shapes = Shapes::default();
+        for (client_id, delivery) in deliveries {
+            self.deliver_to(now, &client_id, delivery, &mut shapes);
+        }
+        for group in groups {
+            let stored = stored.filter(|_| self.is_durable_group(&group)).cloned();
+            self.dispatch(&group, (Arc::clone(message), stored), Vec::new());
+        }
+    }
+
+    /// Who gets a message. `only`: no others.
+    pub(super) fn receivers(
+        &self,
+        message: &Arc<Message>,
+        stored: Option<&Stored>,
+        only: Option<Only>,
+    ) -> (Vec<(Text, Delivery)>, Vec<TopicFilter>) {
         let mut receivers: BTreeMap<Text, Merged> = BTreeMap::new();
         let mut groups = Vec::new();
         self.subscriptions.for_each_match(&message.topic, |subscriber, subscription| {
             let Subscription { options, identifier } = subscription;
+            let is_meant = |name: &str| only.is_none_or(|only| only.includes(name));
             let client = match subscriber {
                 Subscriber::Client(client) => client,
-                Subscriber::Group(group) => return groups.push(group.clone()),
+                Subscriber::Group(group) if is_meant(group.as_str()) => return groups.push(group.clone()),
+                Subscriber::Group(_) => return,
             };
-            if options.no_local && *client == message.publisher {
+            if (options.no_local && *client == message.publisher) || !is_meant(client) {
                 return;
             }
             let merged = (receivers.entry(client.clone()))
@@ -93,20 +133,52 @@ impl Shard {
             merged.options.retain_as_published |= options.retain_as_published;
             merged.identifiers.extend(*identifier);
         });
-        let mut shapes = Shapes::default();
-        for (client_id, Merged { options, identifiers }) in receivers {
+        let to_delivery = |(client_id, Merged { options, identifiers }): (Text, Merged)| {
+            let qos = message.qos.min(options.qos);
+            let is_stored = qos > QoS::AtMostOnce
+                && stored.is_some()
+                && self.clients.get(&client_id).is_some_and(|client| client.is_durable);
             let delivery = Delivery {
                 message: Arc::clone(message),
-                qos: message.qos.min(options.qos),
+                qos,
                 retain: message.retain && options.retain_as_published,
                 identifiers,
                 group: None,
+                stored: stored.filter(|_| is_stored).map(|stored| stored.for_client(&client_id)),
             };
-            self.deliver_to(now, &client_id, delivery, &mut shapes);
+            (client_id, delivery)
+        };
+        (receivers.into_iter().map(to_delivery).collect(), groups)
+    }
+
+    /// Writes down who of this shard has to get a message: from then on it is done with it.
+    fn record_refs(
+        &mut self,
+        stored: &Stored,
+        deliveries: &[(Text, Delivery)],
+        groups: Vec<TopicFilter>,
+        is_owed: bool,
+    ) {
+        let durable = deliveries.iter().filter(|(_, delivery)| delivery.stored.is_some());
+        let refs: Vec<Ref> = durable.map(|(client, delivery)| delivery.to_ref(client)).collect();
+        if is_owed || !refs.is_empty() || !groups.is_empty() {
+            let shard = u8::try_from(self.id).ok();
+            self.record(&Record::Refs { id: stored.id, shard, refs, groups, is_moved: false });
         }
-        for group in groups {
-            self.dispatch(&group, Arc::clone(message), Vec::new());
-        }
+    }
+
+    /// Writes down that one client has to get a message, if it outlasts a restart.
+    pub(super) fn record_ref(
+        &mut self,
+        client_id: &Text,
+        delivery: &Delivery,
+        stored: Option<Stored>,
+    ) -> Option<Stored> {
+        let stored = stored.filter(|_| delivery.qos > QoS::AtMostOnce)?;
+        self.clients.get(client_id).filter(|client| client.is_durable)?;
+        let refs = vec![delivery.to_ref(client_id)];
+        self.record(&Record::Refs { id: stored.id, shard: None, refs, groups: Vec::new(), is_moved: false });
+        Some(stored.for_client(client_id))
     }
 
     pub(super) fn deliver_to(
@@ -142,7 +214,10 @@ impl Shard {
     fn enqueue(&mut self, client_id: &Text, delivery: Delivery) {
         let limits = self.shared.limits;
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        self.stats.dropped_queue_full += client.enqueue(delivery, &limits);
+        let dropped = client.enqueue(delivery, &limits);
+        self.stats.dropped_queue_full += dropped.len() as u64;
+        self.finish_all(client_id, &dropped);
+        let Some(client) = self.clients.get_mut(client_id) else { return };
         if client.shared > 0 && client.connection.is_some() && !client.is_busy {
             self.report_member(client_id);
         }
@@ -175,11 +250,12 @@ impl Shard {
         while self.connection(id).is_some_and(Connection::has_room) {
             let next = self.with_client(id, |client| {
                 let has_room = client.outbound.has_room();
-                has_room.then(|| client.dequeue()).flatten()
+                has_room.then(|| client.dequeue_loaded()).flatten()
             });
             let Some(Some(delivery)) = next else { break };
             self.send_now(now, id, &client_id, &delivery, &mut Shapes::default());
         }
+        self.load_more(&client_id);
         while let Some(connection) = self.connection_mut(id).filter(|connection| connection.has_room())
             && let Some(delivery) = connection.waiting.pop_front()
         {
@@ -201,15 +277,22 @@ impl Shard {
         });
         match next.flatten() {
             None => return false,
-            Some((packet_id, None)) => self.send(now, id, Packet::PubRel(Ack::new(packet_id))),
+            Some((packet_id, None)) => self.answer_for_all(now, id, Packet::PubRel(Ack::new(packet_id))),
             Some((packet_id, Some(delivery))) => {
                 let dup = !sabotage::is(Fault::LostDup);
                 let mut shapes = Shapes::default();
                 if self.fits(now, id, &delivery, &mut shapes) {
-                    self.write(now, id, &delivery, Some(packet_id), dup, &mut shapes);
+                    if delivery.stored.is_some() && delivery.qos == QoS::ExactlyOnce {
+                        // The record of its identifier may have to become durable yet.
+                        let held = Held::Publish { packet_id, delivery: Box::new(delivery), dup };
+                        self.hold_back(now, id, self.store.last, held);
+                    } else {
+                        self.write(now, id, &delivery, Some(packet_id), dup, &mut shapes);
+                    }
                 } else {
                     self.stats.dropped_too_large += 1;
                     self.with_client(id, |client| client.outbound.abandon(packet_id));
+                    self.finish_delivery(id, Some(&delivery));
                 }
             }
         }
@@ -227,16 +310,26 @@ impl Shard {
     ) {
         if delivery.message.has_expired(now) {
             self.stats.dropped_expired += 1;
-            return;
+            return self.finish_delivery(id, Some(delivery));
         }
         if !self.fits(now, id, delivery, shapes) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.stats.dropped_too_large += 1;
-            return;
+            return self.finish_delivery(id, Some(delivery));
         }
         let Some(client) = self.clients.get_mut(client_id) else { return };
+        let is_durable = client.is_durable;
         if let Some(packet_id) = client.outbound.send(delivery.clone(), delivery.qos) {
-            self.write(now, id, delivery, Some(packet_id), false, shapes);
+            match &delivery.stored {
+                // It leaves only when it is known which identifier it has.
+                Some(stored) if is_durable && delivery.qos == QoS::ExactlyOnce => {
+                    let (client, id_) = (client_id.clone(), stored.id);
+                    self.record(&Record::Sent { client, id: id_, packet_id });
+                    let held = Held::Publish { packet_id, delivery: Box::new(delivery.clone()), dup: false };
+                    self.hold_back(now, id, self.store.last, held);
+                }
+                _ => self.write(now, id, delivery, Some(packet_id), false, shapes),
+            }
             if sabotage::is(Fault::ForgottenWhenSent) {
                 self.with_client(id, |client| client.outbound.abandon(packet_id));
             }
@@ -253,7 +346,7 @@ impl Shard {
             .is_some_and(|encoded| encoded.bytes.len() + alias <= most)
     }
 
-    fn write(
+    pub(super) fn write(
         &mut self,
         now: Instant,
         id: ConnectionId,
@@ -299,16 +392,30 @@ impl Shard {
     }
 
     pub(super) fn handle_pubrec(&mut self, now: Instant, id: ConnectionId, ack: &Ack) {
-        let outcome =
-            self.with_client(id, |client| client.outbound.handle_pubrec(ack.packet_id, ack.reason_code));
+        let packet_id = ack.packet_id;
+        let outcome = self.with_client(id, |client| {
+            let delivery = client.outbound.message(packet_id).cloned();
+            (client.outbound.handle_pubrec(packet_id, ack.reason_code), delivery, client.is_durable)
+        });
+        let Some((outcome, delivery, is_durable)) = outcome else { return };
         match outcome {
-            Some(Ok(true)) => self.send(now, id, Packet::PubRel(Ack::new(ack.packet_id))),
-            Some(Ok(false)) => self.pump(now, id),
-            Some(Err(_)) if !ack.reason_code.is_error() => {
+            Ok(true) => {
+                if is_durable {
+                    self.record_exchange(id, |client| Record::Received { client, packet_id });
+                } else {
+                    self.finish_delivery(id, delivery.as_ref());
+                }
+                self.answer_for_all(now, id, Packet::PubRel(Ack::new(packet_id)));
+            }
+            Ok(false) => {
+                self.finish_delivery(id, delivery.as_ref());
+                self.pump(now, id);
+            }
+            Err(_) if !ack.reason_code.is_error() => {
                 let reason = ReasonCode::PacketIdentifierNotFound;
                 self.send(now, id, Packet::PubRel(Ack::with_reason(ack.packet_id, reason)));
             }
-            _ => {}
+            Err(_) => {}
         }
     }
 }

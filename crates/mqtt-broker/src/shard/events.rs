@@ -44,7 +44,7 @@ impl Shard {
     fn event_topic(&mut self, client_id: &Text, event: &str) -> Option<TopicName> {
         let topic = format!("$SYS/brokers/{}/clients/{client_id}/{event}", self.shared.settings.node);
         let topic = TopicName::new(&topic).ok()?;
-        (self.shared.routes.lookup(&topic).0.iter().next().is_some()).then_some(topic)
+        (self.shared.routes.lookup(&topic).0.all.iter().next().is_some()).then_some(topic)
     }
 
     fn publish_event(&mut self, now: Instant, topic: TopicName, payload: &serde_json::Value) {

@@ -6,13 +6,16 @@ mod connack;
 mod connections;
 mod deliver;
 mod drain;
+mod evacuate;
 mod events;
 mod output;
 mod peers;
 mod publish;
+mod restore;
 mod retained;
 mod sessions;
 mod share;
+mod store;
 mod subscribe;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -23,15 +26,19 @@ pub use admission::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 use bytes::{Bytes, BytesMut};
 use clock::{Instant, Timers};
 use foldhash::fast::FixedState;
+use journal::log::Position;
 use mqtt_proto::server::{ProtocolError, Request, ServerConnection};
 use mqtt_wire::{Ack, Decoder, Packet, ReasonCode, Text, TopicName};
+pub(crate) use restore::ALL_SHARDS;
 use slab::Slab;
+pub use store::Load;
 
 use crate::Shared;
 use crate::client::{Client, Delivery, Subscription};
+use crate::durable::record::Record;
 use crate::end::{EndReason, Ended};
 use crate::lanes::{Lanes, PeerMessage};
-use crate::routes::{Generation, ShardId, ShardSet};
+use crate::routes::{Generation, Interest, ShardId};
 use crate::sabotage;
 use crate::shared::Groups;
 use crate::stats::Stats;
@@ -62,6 +69,8 @@ enum Timer {
     Retained,
     /// Retained messages that expire.
     RetainedExpiry,
+    /// The next part of what is copied forward in the log.
+    Evacuation,
 }
 
 #[derive(Debug)]
@@ -74,6 +83,10 @@ struct Connection {
     /// Messages of QoS 0 that wait until `out` has room for them.
     waiting: VecDeque<Delivery>,
     waiting_bytes: usize,
+    /// What waits for the log, and up to where.
+    held: VecDeque<(Position, store::Held)>,
+    /// Whether CONNACK was sent: nothing goes before it.
+    is_open: bool,
     is_dirty: bool,
     is_closing: bool,
 }
@@ -99,7 +112,7 @@ pub struct Shard {
     clients: BTreeMap<Text, Client>,
     subscriptions: SubscriptionTree<Subscriber, Subscription>,
     groups: Groups,
-    route_cache: std::collections::HashMap<TopicName, (ShardSet, Generation), FixedState>,
+    route_cache: std::collections::HashMap<TopicName, (Interest, Generation), FixedState>,
     timers: Timers<Timer>,
     dirty: VecDeque<ConnectionId>,
     peers: Vec<Vec<PeerMessage>>,
@@ -121,6 +134,7 @@ pub struct Shard {
     memory_watch: publish::MemoryWatch,
     /// Where clients are sent instead, once the server is drained.
     drained: Option<drain::Drain>,
+    store: store::Store,
     /// When something was last handled.
     now: Instant,
 }
@@ -130,6 +144,7 @@ impl Shard {
     pub fn new(id: ShardId, shared: Arc<Shared>) -> Self {
         let shards = shared.shards();
         let memory = shared.memory.counter(id);
+        let store = store::Store::new(shared.log.clone());
         Self {
             id,
             shared,
@@ -155,6 +170,7 @@ impl Shard {
             memory,
             memory_watch: publish::MemoryWatch::default(),
             drained: None,
+            store,
             now: Instant::ORIGIN,
         }
     }
@@ -218,6 +234,7 @@ impl Shard {
                 // One slice, and others get their turn.
                 Timer::Retained => return self.continue_scans(now),
                 Timer::RetainedExpiry => self.expire_retained(now),
+                Timer::Evacuation => return self.evacuate_some(now),
             }
         }
     }
@@ -258,7 +275,9 @@ impl Shard {
             Request::Publish(publish) => self.handle_publish(now, id, *publish),
             Request::PubAck(ack) => {
                 // An acknowledgment of nothing is no reason to end a connection (§4.4).
-                self.with_client(id, |client| client.outbound.handle_puback(ack.packet_id).is_ok());
+                let acknowledged = self
+                    .with_client(id, |client| client.outbound.handle_puback(ack.packet_id).ok().flatten());
+                self.finish_delivery(id, acknowledged.flatten().as_ref());
                 self.pump(now, id);
             }
             Request::PubRec(ack) => self.handle_pubrec(now, id, &ack),
@@ -268,10 +287,12 @@ impl Shard {
                     Some(true) => ReasonCode::Success,
                     _ => ReasonCode::PacketIdentifierNotFound,
                 };
-                self.send(now, id, Packet::PubComp(Ack::with_reason(ack.packet_id, reason)));
+                self.record_exchange(id, |client| Record::Released { client, packet_id: ack.packet_id });
+                self.answer_for_all(now, id, Packet::PubComp(Ack::with_reason(ack.packet_id, reason)));
             }
             Request::PubComp(ack) => {
                 self.with_client(id, |client| client.outbound.handle_pubcomp(ack.packet_id).is_ok());
+                self.record_exchange(id, |client| Record::Completed { client, packet_id: ack.packet_id });
                 self.pump(now, id);
             }
             Request::Subscribe(subscribe) => self.handle_subscribe(now, id, subscribe),
@@ -295,6 +316,21 @@ impl Shard {
         let client_id = self.connection(id)?.client.clone();
         let client = self.clients.get_mut(&client_id)?;
         (client.connection == Some(id)).then(|| work(client))
+    }
+
+    /// Writes down a step of an exchange of QoS 2, if the session outlasts a restart.
+    fn record_exchange(&mut self, id: ConnectionId, record: impl FnOnce(Text) -> Record) {
+        let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
+        if self.with_client(id, |client| client.is_durable) == Some(true) {
+            self.record(&record(client_id));
+        }
+    }
+
+    /// A delivery on this connection is over.
+    fn finish_delivery(&mut self, id: ConnectionId, delivery: Option<&Delivery>) {
+        let Some(delivery) = delivery.filter(|delivery| delivery.stored.is_some()) else { return };
+        let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
+        self.finish(&client_id, delivery.stored.as_ref(), delivery.group.as_ref());
     }
 
     fn fail(&mut self, now: Instant, id: ConnectionId, error: ProtocolError) {

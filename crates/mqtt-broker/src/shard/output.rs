@@ -3,8 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use clock::Instant;
+use journal::log::Position;
 use mqtt_wire::{Disconnect, Packet, Properties, ReasonCode, Text, Version};
 
+use super::store::Held;
 use super::{Connection, ConnectionId, Output, Shard};
 use crate::end::EndReason;
 use crate::lanes::Body;
@@ -18,7 +20,7 @@ pub(super) const FULL: usize = 256 * 1024;
 impl Connection {
     /// Whether a message may be written now.
     pub(super) fn has_room(&self) -> bool {
-        self.out.len() < FULL && !self.is_closing
+        self.out.len() < FULL && self.is_open && !self.is_closing
     }
 }
 
@@ -63,6 +65,12 @@ impl Shard {
         let Some(connection) = self.connection_mut(id).filter(|connection| !connection.is_closing) else {
             return;
         };
+        if matches!(packet, Packet::ConnAck(_)) {
+            connection.is_open = true;
+        } else if !connection.is_open {
+            let until = connection.held.back().map_or(Position::default(), |(until, _)| *until);
+            return self.hold_back(now, id, until, Held::Packet(Box::new(packet)));
+        }
         let has_ended = matches!(packet, Packet::Disconnect(_));
         let may_explain = connection.proto.request_problem_information
             || matches!(packet, Packet::Disconnect(_) | Packet::ConnAck(_));
@@ -108,7 +116,9 @@ impl Shard {
         disconnect: Disconnect,
         reason: EndReason,
     ) {
-        if self.connection(id).is_some_and(|connection| connection.proto.version() == Version::V5) {
+        let is_told =
+            |connection: &Connection| connection.is_open && connection.proto.version() == Version::V5;
+        if self.connection(id).is_some_and(is_told) {
             self.send(now, id, disconnect.into());
         }
         self.close(now, id, reason);

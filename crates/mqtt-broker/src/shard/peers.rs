@@ -19,7 +19,9 @@ impl Shard {
     /// Whether more waits for other shards than should: publishers are not read until it is less.
     pub fn is_congested(&self) -> bool {
         let most = self.shared.limits.max_peer_backlog;
-        self.peers.iter().any(|batch| batch.len() >= most) || self.lanes.len() >= most
+        self.peers.iter().any(|batch| batch.len() >= most)
+            || self.lanes.len() >= most
+            || self.store.log.as_ref().is_some_and(|log| log.is_congested())
     }
 
     /// The place of the next message to any shard.
@@ -51,17 +53,25 @@ impl Shard {
         self.is_draining_lanes = true;
         while let Some(body) = self.lanes.pop() {
             match body {
-                Body::Publish(message) => self.deliver(now, &message),
-                Body::Join { group, client, shard, token } => self.handle_join(&group, client, shard, token),
-                Body::Joined { client, token } => self.handle_joined(now, &client, token),
-                Body::Leave { group, client } => self.handle_leave(&group, &client),
-                Body::Member { group, client, state } => self.groups.set_state(&group, &client, state),
-                Body::Assign { group, client, message, tried, is_last } => {
-                    self.handle_assign(now, group, &client, message, tried, is_last);
+                Body::Publish { message, stored, is_owed } => {
+                    self.deliver(now, &message, stored.as_ref(), is_owed);
                 }
-                Body::Refused { group, message, tried } => {
+                Body::Join { group, client, shard, token, is_durable } => {
+                    self.count_member(&group, &client, is_durable);
+                    self.handle_join(&group, client, shard, token);
+                }
+                Body::Joined { client, token } => self.handle_joined(now, &client, token),
+                Body::Leave { group, client } => {
+                    self.count_member(&group, &client, false);
+                    self.handle_leave(&group, &client);
+                }
+                Body::Member { group, client, state } => self.groups.set_state(&group, &client, state),
+                Body::Assign { group, client, message, stored, tried, is_last } => {
+                    self.handle_assign(now, group, &client, (message, stored), tried, is_last);
+                }
+                Body::Refused { group, message, stored, tried } => {
                     self.stats.redispatched += 1;
-                    self.dispatch(&group, message, tried);
+                    self.dispatch(&group, (message, stored), tried);
                 }
             }
         }

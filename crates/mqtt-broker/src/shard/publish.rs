@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use clock::Instant;
+use journal::log::Position;
 use mqtt_proto::server::ProtocolError;
 use mqtt_proto::session::Receipt;
 use mqtt_wire::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, Text, TopicName, Version};
 
 use super::{ConnectionId, ROUTE_CACHE, Shard};
+use crate::durable::Stored;
+use crate::durable::record::Record;
 use crate::lanes::{Body, PeerMessage};
 use crate::message::Message;
-use crate::routes::ShardSet;
+use crate::routes::{Interest, ShardSet};
 use crate::sabotage::{self, Fault};
 
 /// When to look next whether the memory is used up: looking costs a read from every other core.
@@ -22,6 +25,15 @@ pub(super) struct MemoryWatch {
 
 /// Bytes that a shard takes in between two looks.
 const LOOK_EVERY: usize = 256 * 1024;
+
+/// What became of a message.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Published {
+    /// Whether it interests anybody.
+    pub(super) has_receivers: bool,
+    /// What has to be durable before it is acknowledged.
+    pub(super) until: Position,
+}
 
 impl Shard {
     pub(super) fn handle_publish(&mut self, now: Instant, id: ConnectionId, publish: Publish) {
@@ -39,15 +51,19 @@ impl Shard {
         if let (QoS::ExactlyOnce, Some(packet_id)) = (qos, packet_id) {
             match self.receipt(id, packet_id) {
                 Some(Receipt::New) => {}
-                Some(Receipt::Repeated) => return self.send(now, id, Packet::PubRec(Ack::new(packet_id))),
+                Some(Receipt::Repeated) => {
+                    return self.answer_for_all(now, id, Packet::PubRec(Ack::new(packet_id)));
+                }
                 Some(Receipt::Exceeded) => return self.fail(now, id, ProtocolError::ReceiveMaximum),
                 None => return,
             }
         }
         let Some(publisher) = self.connection(id).map(|connection| connection.client.clone()) else { return };
-        let has_receivers = self.publish(now, Message::of_publish(now, publisher, publish));
+        let receipt = packet_id.filter(|_| qos == QoS::ExactlyOnce);
+        let published = self.publish(now, Message::of_publish(now, publisher, publish), receipt);
+        let has_receivers = published.has_receivers;
         let reason = if has_receivers { ReasonCode::Success } else { ReasonCode::NoMatchingSubscribers };
-        self.acknowledge(now, id, qos, packet_id, reason);
+        self.acknowledge(now, id, published.until, (qos, packet_id), reason);
     }
 
     fn check_publish(&self, publish: &Publish) -> Result<(), ProtocolError> {
@@ -77,8 +93,8 @@ impl Shard {
         &mut self,
         now: Instant,
         id: ConnectionId,
-        qos: QoS,
-        packet_id: Option<PacketId>,
+        until: Position,
+        (qos, packet_id): (QoS, Option<PacketId>),
         reason: ReasonCode,
     ) {
         let Some(packet_id) = packet_id else { return };
@@ -88,8 +104,8 @@ impl Shard {
         }
         match qos {
             QoS::AtMostOnce => {}
-            QoS::AtLeastOnce => self.send(now, id, Packet::PubAck(ack)),
-            QoS::ExactlyOnce => self.send(now, id, Packet::PubRec(ack)),
+            QoS::AtLeastOnce => self.answer(now, id, until, Packet::PubAck(ack)),
+            QoS::ExactlyOnce => self.answer(now, id, until, Packet::PubRec(ack)),
         }
     }
 
@@ -102,7 +118,8 @@ impl Shard {
             // Its exchange goes on to PUBCOMP.
             self.receipt(id, packet_id);
         }
-        self.acknowledge(now, id, publish.qos, publish.packet_id, ReasonCode::NotAuthorized);
+        let which = (publish.qos, publish.packet_id);
+        self.acknowledge(now, id, Position::default(), which, ReasonCode::NotAuthorized);
     }
 
     /// Without memory nothing is acknowledged that would not be kept: clients of MQTT 5.0 are told, others lose
@@ -111,7 +128,8 @@ impl Shard {
         self.stats.dropped_memory += 1;
         let is_v5 = self.connection(id).is_some_and(|connection| connection.proto.version() == Version::V5);
         if publish.qos == QoS::AtMostOnce || is_v5 {
-            self.acknowledge(now, id, publish.qos, publish.packet_id, ReasonCode::QuotaExceeded);
+            let which = (publish.qos, publish.packet_id);
+            self.acknowledge(now, id, Position::default(), which, ReasonCode::QuotaExceeded);
         } else {
             self.fail(now, id, ProtocolError::Memory);
         }
@@ -141,45 +159,91 @@ impl Shard {
     /// Publishes a message of the server's own.
     pub fn publish_system(&mut self, now: Instant, publish: Publish) {
         self.now = now;
-        self.route(now, &Arc::new(Message::of_publish(now, Text::default(), publish)));
+        self.route(now, &Arc::new(Message::of_publish(now, Text::default(), publish)), None);
     }
 
-    /// Publishes a message, and says whether it interests anybody.
-    pub(super) fn publish(&mut self, now: Instant, message: Message) -> bool {
-        let has_receivers = self.route(now, &Arc::new(message.charged(&self.memory)));
-        if !has_receivers {
+    /// Publishes a message. `receipt`: of QoS 2, the identifier with which a client sent it.
+    pub(super) fn publish(&mut self, now: Instant, message: Message, receipt: Option<PacketId>) -> Published {
+        let published = self.route(now, &Arc::new(message.charged(&self.memory)), receipt);
+        if !published.has_receivers {
             self.stats.dropped_no_subscribers += 1;
         }
-        has_receivers
+        published
     }
 
-    /// Retains a message if it is to be, and gives it to every shard that it interests; says whether there is
-    /// one. The index is changed first: a subscriber that comes in between finds the message in one or both.
-    /// What is retained is published in the order of its versions, whichever shards it goes through.
-    fn route(&mut self, now: Instant, message: &Arc<Message>) -> bool {
+    /// Has the log store a message if somebody needs it after a restart, and sends it on its way: at once, or from
+    /// a client with QoS 2 when its receipt is durable.
+    fn route(&mut self, now: Instant, message: &Arc<Message>, receipt: Option<PacketId>) -> Published {
+        let Interest { all, durable } = self.interested(&message.topic);
+        if receipt.is_some()
+            && self.is_to_be_stored(message, durable)
+            && let Some(stored) = self.store_message(message, receipt, durable, 0)
+        {
+            self.route_when_durable(Arc::clone(message), stored, durable);
+            return Published { has_receivers: !all.union(durable).is_empty(), until: self.store.last };
+        }
+        self.forward(now, message, None)
+    }
+
+    /// Messages that no durable session and no retained topic needs are not stored.
+    fn is_to_be_stored(&self, message: &Message, durable: ShardSet) -> bool {
+        let is_needed = message.retain || (message.qos > QoS::AtMostOnce && !durable.is_empty());
+        self.store.log.is_some() && is_needed && !message.topic.is_system()
+    }
+
+    /// Retains a message if it is to be, and gives it to every shard that it interests. The index is changed first:
+    /// a subscriber that comes in between finds the message in one or both. What is retained is published, and
+    /// stored, in the order of its versions, whichever shards it goes through. `stored`: where the log has it
+    /// already, and the shards to which it is owed.
+    pub(super) fn forward(
+        &mut self,
+        now: Instant,
+        message: &Arc<Message>,
+        stored: Option<(Stored, ShardSet)>,
+    ) -> Published {
         let place = self.next_place();
         let shared = Arc::clone(&self.shared);
         let mut order = message.retain.then(|| shared.order.lock(&message.topic));
-        if let Some(order) = &mut order {
-            self.retain(message, order.next_version());
+        let version = order.as_mut().map_or(0, |order| order.next_version());
+        let Interest { all, durable } = self.interested(&message.topic);
+        let mut until = Position::default();
+        let (stored, owed) = match stored {
+            Some((stored, owed)) => {
+                if message.retain {
+                    self.record(&Record::Retained { id: stored.id, version });
+                }
+                (Some(stored), owed)
+            }
+            None if self.is_to_be_stored(message, durable) => {
+                let owed = if message.qos > QoS::AtMostOnce { durable } else { ShardSet::default() };
+                let stored = self.store_message(message, None, owed, version);
+                until = self.store.last;
+                (stored, owed)
+            }
+            None => (None, ShardSet::default()),
+        };
+        if message.retain {
+            self.retain(message, version, stored.clone());
         }
-        let shards = self.interested(&message.topic);
+        let shards = all.union(owed);
         for peer in shards.iter() {
             let after = order.as_mut().and_then(|order| order.follow(peer, place));
             let after = after.filter(|_| !sabotage::is(Fault::RetainedWithoutVersion));
-            self.post(peer, PeerMessage { place, after, body: Body::Publish(Arc::clone(message)) });
+            let stored = stored.clone().filter(|_| owed.union(durable).contains(peer));
+            let body = Body::Publish { message: Arc::clone(message), stored, is_owed: owed.contains(peer) };
+            self.post(peer, PeerMessage { place, after, body });
         }
         drop(order);
         self.drain_lanes(now);
-        shards != ShardSet::default()
+        Published { has_receivers: !shards.is_empty(), until }
     }
 
     /// The shards that a topic interests, as far as possible without a lock.
-    fn interested(&mut self, topic: &TopicName) -> ShardSet {
-        if let Some((shards, generation)) = self.route_cache.get(topic)
+    fn interested(&mut self, topic: &TopicName) -> Interest {
+        if let Some((interest, generation)) = self.route_cache.get(topic)
             && *generation == self.shared.routes.generation(topic)
         {
-            return *shards;
+            return *interest;
         }
         if self.route_cache.len() >= ROUTE_CACHE {
             self.route_cache.clear();

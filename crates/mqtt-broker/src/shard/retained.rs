@@ -9,6 +9,7 @@ use mqtt_wire::{Text, TopicFilter};
 use super::deliver::Shapes;
 use super::{Shard, Timer};
 use crate::client::{Delivery, Subscription};
+use crate::durable::Stored;
 use crate::message::Message;
 use crate::retained::Scan;
 
@@ -28,8 +29,8 @@ pub(super) struct PendingScan {
 
 impl Shard {
     /// Retains a message, or removes what was retained.
-    pub(super) fn retain(&mut self, message: &Arc<Message>, version: u64) {
-        if self.shared.retained.set(message, version).is_err() {
+    pub(super) fn retain(&mut self, message: &Arc<Message>, version: u64, stored: Option<Stored>) {
+        if self.shared.retained.set(message, version, stored).is_err() {
             self.stats.dropped_retained_full += 1;
         } else if let Some(expires) = message.expires {
             let is_earlier = self.timers.get(&Timer::RetainedExpiry).is_none_or(|at| expires < at);
@@ -104,14 +105,16 @@ impl Shard {
     /// Sends one slice, and says how much of the budget it took.
     fn scan_slice(&mut self, now: Instant, pending: &mut PendingScan, budget: usize) -> usize {
         let shared = Arc::clone(&self.shared);
-        let found = shared.retained.scan(now, &mut pending.scan, budget);
+        let found = shared.retained.scan_stored(now, &mut pending.scan, budget);
         let taken = if pending.scan.is_done() { found.len() } else { budget };
         let Subscription { options, identifier } = pending.subscription;
-        for message in found {
+        for (message, stored) in found {
             let qos = message.qos.min(options.qos);
             let identifiers = identifier.into_iter().collect();
             // RETAIN is always set here (§3.3.1.3).
-            let delivery = Delivery { message, qos, retain: true, identifiers, group: None };
+            let mut delivery =
+                Delivery { message, qos, retain: true, identifiers, group: None, stored: None };
+            delivery.stored = self.record_ref(&pending.client, &delivery, stored);
             self.deliver_to(now, &pending.client, delivery, &mut Shapes::default());
         }
         taken

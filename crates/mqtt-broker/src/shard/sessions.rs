@@ -5,6 +5,7 @@ use mqtt_wire::{QoS, Text};
 
 use super::{Shard, Timer};
 use crate::client::Delivery;
+use crate::durable::record::Record;
 use crate::message::Message;
 
 impl Shard {
@@ -25,11 +26,13 @@ impl Shard {
         let waiting = self.clients.get_mut(client_id).map(crate::client::Client::take_shared);
         self.give_back(client_id, waiting.unwrap_or_default());
         let Some(client) = self.clients.get_mut(client_id) else { return };
+        client.put_away();
         let end = now + client.expiry;
         client.ends_at = Some(end);
         let at = client.will_at.map_or(end, |will| will.min(end));
         // After a will, `check_session` sets the timer again, for the session's own end.
         self.timers.set(Timer::Session(client_id.clone()), at);
+        self.leave_record(now, client_id);
     }
 
     pub(super) fn check_session(&mut self, now: Instant, client_id: &Text) {
@@ -39,6 +42,7 @@ impl Shard {
         let ends_at = client.ends_at.unwrap_or(now);
         if client.will_at.is_some_and(|at| at <= now) {
             self.publish_will(now, client_id);
+            self.leave_record(now, client_id);
         }
         if ends_at <= now {
             self.stats.sessions_expired += 1;
@@ -48,11 +52,24 @@ impl Shard {
         }
     }
 
+    /// Writes down that the connection of a session is gone, or its will published.
+    fn leave_record(&mut self, now: Instant, client_id: &Text) {
+        let Some(client) = self.clients.get_mut(client_id).filter(|client| client.record.is_some()) else {
+            return;
+        };
+        let was_durable = std::mem::replace(&mut client.is_durable, !client.expiry.is_zero());
+        if was_durable != client.is_durable {
+            let is_durable = client.is_durable;
+            self.change_durability(client_id, is_durable);
+        }
+        self.record_session(now, client_id, false);
+    }
+
     fn publish_will(&mut self, now: Instant, client_id: &Text) {
         let Some(client) = self.clients.get_mut(client_id) else { return };
         client.will_at = None;
         if let Some(will) = client.will.take().filter(|will| !will.topic.as_str().starts_with("$SYS/")) {
-            self.publish(now, Message::of_will(now, client_id.clone(), *will));
+            self.publish(now, Message::of_will(now, client_id.clone(), *will), None);
         }
     }
 
@@ -63,12 +80,24 @@ impl Shard {
         self.publish_will(now, client_id);
         self.timers.cancel(&Timer::Session(client_id.clone()));
         let Some(mut client) = self.clients.remove(client_id) else { return };
-        for filter in client.subscriptions.keys() {
+        if client.record.is_some() {
+            self.record(&Record::Ended { client: client_id.clone() });
+        }
+        for (filter, subscription) in &client.subscriptions {
+            if client.is_durable {
+                self.forget_durable(filter, *subscription);
+            }
             self.forget_subscription(filter, client_id);
         }
         let waiting = client.take_shared();
-        let sent = client.outbound.into_messages().filter(|delivery| delivery.qos == QoS::AtLeastOnce);
-        let unfinished: Vec<Delivery> = sent.chain(waiting).collect();
+        let (sent, over): (Vec<_>, Vec<_>) =
+            client.outbound.into_messages().partition(|delivery| delivery.qos == QoS::AtLeastOnce);
+        for Delivery { stored, group, .. } in over {
+            if let Some(group) = group {
+                self.finish_group(stored.as_ref(), &group);
+            }
+        }
+        let unfinished: Vec<Delivery> = sent.into_iter().chain(waiting).collect();
         self.give_back(client_id, unfinished);
         self.drain_lanes(now);
     }

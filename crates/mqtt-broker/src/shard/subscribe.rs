@@ -3,15 +3,16 @@
 use clock::Instant;
 use mqtt_proto::server::ProtocolError;
 use mqtt_wire::{
-    Properties, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter, UnsubAck,
-    Unsubscribe,
+    Properties, QoS, ReasonCode, RetainHandling, SubAck, Subscribe, SubscribeFilter, Text, TopicFilter,
+    UnsubAck, Unsubscribe,
 };
 
 use super::share::PendingSubAck;
 use super::{ConnectionId, Shard, Subscriber};
 use crate::client::Subscription;
+use crate::durable::record::Record;
 use crate::lanes::Body;
-use crate::sabotage;
+use crate::sabotage::{self, Fault};
 
 /// What is to be done for the filters of a SUBSCRIBE beside answering it.
 #[derive(Debug, Default)]
@@ -39,14 +40,13 @@ impl Shard {
         let suback = SubAck { packet_id, properties, reason_codes };
         let FollowUp { retained, joins } = follow_up;
         if joins.is_empty() {
-            self.send(now, id, suback.into());
+            self.answer_for_all(now, id, suback.into());
         } else {
             self.next_token += 1;
             let token = self.next_token;
             self.pending.insert(token, PendingSubAck { connection: id, suback, missing: joins.len() });
             for group in joins {
-                let (owner, shard, client) = (self.shared.shard_of_group(&group), self.id, client_id.clone());
-                self.tell(owner, Body::Join { group, client, shard, token });
+                self.join(group, client_id.clone(), token);
             }
             self.drain_lanes(now);
         }
@@ -91,12 +91,22 @@ impl Shard {
         let replaced = self
             .with_client(id, |client| client.subscriptions.insert(filter.clone(), subscription))
             .flatten();
+        let is_durable = self.with_client(id, |client| client.is_durable) == Some(true);
+        if is_durable {
+            let (client, filter) = (client_id.clone(), filter.clone());
+            self.record(&Record::Subscribed { client, filter, subscription });
+        }
         if filter.share().is_some() {
             if replaced.is_none() {
                 self.with_client(id, |client| client.shared += 1);
                 follow_up.joins.push(filter);
             }
         } else {
+            let was_stored = replaced.is_some_and(|replaced| replaced.options.qos > QoS::AtMostOnce);
+            let is_stored = options.qos > QoS::AtMostOnce;
+            if is_durable && is_stored != was_stored && !sabotage::is(Fault::RouteAfterSubAck) {
+                self.count_durable(&filter, is_stored);
+            }
             let subscriber = Subscriber::Client(client_id.clone());
             if self.subscriptions.insert(&filter, subscriber, subscription).is_first
                 && !sabotage::postpones_route(self.id, &filter)
@@ -121,8 +131,12 @@ impl Shard {
         let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
         let mut reason_codes = Vec::with_capacity(unsubscribe.filters.len());
         for filter in &unsubscribe.filters {
-            let existed = self.with_client(id, |client| client.subscriptions.remove(filter).is_some());
-            if existed == Some(true) {
+            let removed = self.with_client(id, |client| client.subscriptions.remove(filter)).flatten();
+            if let Some(removed) = removed {
+                self.record_exchange(id, |client| Record::Unsubscribed { client, filter: filter.clone() });
+                if self.with_client(id, |client| client.is_durable) == Some(true) {
+                    self.forget_durable(filter, removed);
+                }
                 if filter.share().is_some() {
                     self.with_client(id, |client| client.shared -= 1);
                 }
@@ -134,7 +148,14 @@ impl Shard {
         }
         self.drain_lanes(now);
         let (packet_id, properties) = (unsubscribe.packet_id, Properties::default());
-        self.send(now, id, UnsubAck { packet_id, properties, reason_codes }.into());
+        self.answer_for_all(now, id, UnsubAck { packet_id, properties, reason_codes }.into());
+    }
+
+    /// A durable client has a subscription no more.
+    pub(super) fn forget_durable(&mut self, filter: &TopicFilter, subscription: Subscription) {
+        if filter.share().is_none() && subscription.options.qos > QoS::AtMostOnce {
+            self.count_durable(filter, false);
+        }
     }
 
     /// Takes a client's subscription out of the index, or out of its group.

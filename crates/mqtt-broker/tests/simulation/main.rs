@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod check;
+mod crash;
 mod world;
 
 use world::{Counts, World};
@@ -14,8 +15,8 @@ const OPERATIONS: usize = 200;
 const SEEDS: u64 = 200;
 
 /// Runs the world of a seed and checks it; panics say which claim failed.
-fn run(seed: u64) -> Counts {
-    let mut world = World::new(seed);
+fn run(seed: u64, has_disk: bool) -> Counts {
+    let mut world = World::new(seed, has_disk);
     for _ in 0..OPERATIONS {
         world.step();
     }
@@ -40,9 +41,23 @@ fn nothing_is_lost_doubled_reordered_or_older_than_what_is_retained() {
     let seeds = seeds();
     let is_one = seeds.end - seeds.start == 1;
     for seed in seeds.clone() {
-        total.add(&run(seed));
+        total.add(&run(seed, false));
     }
     println!("{} worlds: {total:?}", seeds.end - seeds.start);
+    assert!(is_one || total.common().all(|count| count > 0), "every kind of event happened");
+}
+
+/// The same with a disk, and crashes of the process and of the power.
+#[cfg(not(feature = "sabotage"))]
+#[test]
+fn with_a_disk_nothing_acknowledged_is_lost_in_a_crash_and_nothing_of_qos_2_doubled() {
+    let mut total = Counts::default();
+    let seeds = seeds();
+    let is_one = seeds.end - seeds.start == 1;
+    for seed in seeds.clone() {
+        total.add(&run(seed, true));
+    }
+    println!("{} worlds with disks: {total:?}", seeds.end - seeds.start);
     assert!(is_one || total.all().into_iter().all(|count| count > 0), "every kind of event happened");
 }
 
@@ -57,7 +72,7 @@ fn every_fault_is_found_within_a_thousand_worlds() {
     for fault in Fault::ALL {
         sabotage::switch_on(fault);
         let found = (0..1_000).find_map(|seed| {
-            let panic = std::panic::catch_unwind(|| run(seed)).err()?;
+            let panic = std::panic::catch_unwind(|| run(seed, fault.needs_disk())).err()?;
             let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
             Some((seed, text))
         });
@@ -70,6 +85,6 @@ fn every_fault_is_found_within_a_thousand_worlds() {
     let _ = std::panic::take_hook();
     assert!(missed.is_empty(), "not found: {missed:?}");
     for seed in 0..20 {
-        run(seed);
+        run(seed, seed % 2 == 0);
     }
 }

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_broker::{ConnectionId, Limits, PeerMessage, Shard, Shared};
+use mqtt_broker::{ConnectionId, Limits, PeerMessage, Settings, Shard, Shared};
 use mqtt_proto::client::{ClientConnection, Event};
 use mqtt_wire::{
-    Connect, Decoder, Publish, QoS, SubscribeFilter, SubscriptionOptions, Text, TopicFilter, TopicName,
-    Version, Will,
+    Connect, Decoder, PacketId, Publish, QoS, SubscribeFilter, SubscriptionOptions, Text, TopicFilter,
+    TopicName, Version, Will,
 };
 use rand_chacha::ChaCha8Rng;
 use rand_core::{Rng as _, SeedableRng as _};
 
-const SHARDS: usize = 3;
-const CLIENTS: usize = 6;
+use crate::crash::{self, Disk};
+
+pub(crate) const SHARDS: usize = 3;
+pub(crate) const CLIENTS: usize = 6;
 /// Members of the shared subscription, after the clients.
-const WORKERS: usize = 3;
+pub(crate) const WORKERS: usize = 3;
 /// Subscribers that never leave, after the workers; some come later.
 const WATCHERS: usize = 6;
 /// What the workers share.
@@ -56,6 +58,10 @@ pub(crate) struct Peer {
     pub(crate) values: BTreeMap<String, String>,
     /// Messages that came again without DUP, though only the broker can have sent them twice.
     pub(crate) unmarked: Vec<String>,
+    /// Whether it has been a watcher.
+    pub(crate) has_watched: bool,
+    /// What it has published and the broker has not acknowledged.
+    pub(crate) unacknowledged: Vec<(PacketId, String)>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,6 +84,15 @@ pub(crate) struct Counts {
     shared: usize,
     late_watchers: usize,
     trespasses: usize,
+    pub(crate) crashes: usize,
+    pub(crate) power_cuts: usize,
+    /// Crashes when everything was durable.
+    pub(crate) quiet_crashes: usize,
+    pub(crate) full_disks: usize,
+    /// Messages that were read from the log.
+    pub(crate) loads: usize,
+    /// Segments of logs that were removed.
+    pub(crate) removed: usize,
 }
 
 #[cfg_attr(
@@ -91,12 +106,17 @@ impl Counts {
         }
     }
 
-    pub(crate) fn all(&self) -> [usize; 20] {
+    /// The counts that no disk is needed for.
+    pub(crate) fn common(&self) -> impl Iterator<Item = usize> {
+        self.all().into_iter().take(20)
+    }
+
+    pub(crate) fn all(&self) -> [usize; 26] {
         let mut copy = *self;
         copy.all_mut().map(|count| *count)
     }
 
-    fn all_mut(&mut self) -> [&mut usize; 20] {
+    fn all_mut(&mut self) -> [&mut usize; 26] {
         let [q0, q1, q2] = &mut self.publishes;
         [
             q0,
@@ -119,6 +139,12 @@ impl Counts {
             &mut self.shared,
             &mut self.late_watchers,
             &mut self.trespasses,
+            &mut self.crashes,
+            &mut self.power_cuts,
+            &mut self.quiet_crashes,
+            &mut self.full_disks,
+            &mut self.loads,
+            &mut self.removed,
         ]
     }
 }
@@ -138,24 +164,29 @@ impl Peer {
 
 pub(crate) struct World {
     rng: ChaCha8Rng,
-    now: Instant,
+    pub(crate) now: Instant,
     pub(crate) shared: Arc<Shared>,
-    shards: Vec<Shard>,
+    pub(crate) shards: Vec<Shard>,
+    has_disk: bool,
+    pub(crate) disk: Option<Disk>,
+    /// Segments of the log when it was last looked at.
+    pub(crate) segments: u64,
     /// Batches between shards, in order for each pair, delivered when the dice say so.
-    network: BTreeMap<(usize, usize), VecDeque<Vec<PeerMessage>>>,
+    pub(crate) network: BTreeMap<(usize, usize), VecDeque<Vec<PeerMessage>>>,
     pub(crate) peers: Vec<Peer>,
     pub(crate) counts: Counts,
     /// Messages of QoS 1 and 2 that some worker must get.
     pub(crate) owed_to_group: BTreeSet<String>,
-    versions: BTreeMap<String, u64>,
+    pub(crate) versions: BTreeMap<String, u64>,
 }
 
 impl World {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64, has_disk: bool) -> Self {
         // A small window in one half of the worlds, so that queues are used.
         let max_inflight = if seed.is_multiple_of(2) { 4 } else { 1_000 };
         let limits = Limits { max_mqueue_len: 100_000, max_inflight, ..Limits::default() };
-        let shared = Shared::new(SHARDS, limits);
+        let settings = Settings { limits, started: Duration::from_secs(1_000_000), ..Settings::default() };
+        let (shared, shards, disk) = crash::start(settings, has_disk);
         shared.acl.store(Some(Arc::new(access::Acl::parse(RULES).unwrap())));
         let versions = [Version::V3_1, Version::V3_1_1, Version::V5];
         let peers = (0..CLIENTS + WORKERS + WATCHERS)
@@ -178,14 +209,19 @@ impl World {
                     to_client: BytesMut::new(),
                     values: BTreeMap::new(),
                     unmarked: Vec::new(),
+                    has_watched: false,
+                    unacknowledged: Vec::new(),
                 }
             })
             .collect();
         let mut world = Self {
             rng: ChaCha8Rng::seed_from_u64(seed),
             now: Instant::ORIGIN,
-            shards: (0..SHARDS).map(|id| Shard::new(id, Arc::clone(&shared))).collect(),
+            shards,
             shared,
+            has_disk,
+            disk,
+            segments: 0,
             network: BTreeMap::new(),
             peers,
             counts: Counts::default(),
@@ -207,6 +243,11 @@ impl World {
         self.peers[CLIENTS + WORKERS..].iter().filter(|peer| peer.connection.is_some())
     }
 
+    /// The numbers of those who were there before a crash.
+    pub(crate) fn watching(&self) -> Vec<usize> {
+        (CLIENTS + WORKERS..self.peers.len()).filter(|&index| self.peers[index].has_watched).collect()
+    }
+
     pub(crate) fn workers(&self) -> &[Peer] {
         &self.peers[CLIENTS..CLIENTS + WORKERS]
     }
@@ -216,8 +257,9 @@ impl World {
     }
 
     /// A subscriber of everything that never leaves, with QoS 0, so that nothing waits for a window.
-    fn watch(&mut self, index: usize) {
+    pub(crate) fn watch(&mut self, index: usize) {
         self.open(index, true);
+        self.peers[index].has_watched = true;
         let now = self.now;
         let filters = TOPICS
             .map(|topic| SubscribeFilter {
@@ -264,7 +306,7 @@ impl World {
         self.join_group(index);
     }
 
-    fn below(&mut self, bound: usize) -> usize {
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
         usize::try_from(self.rng.next_u64() % bound as u64).unwrap()
     }
 
@@ -283,6 +325,13 @@ impl World {
             if let Some(index) = waiting {
                 self.watch(index);
                 self.counts.late_watchers += 1;
+            }
+        }
+        if self.disk.is_some() {
+            match self.below(40) {
+                0 => self.crash(),
+                1 | 2 => self.fill_disk(),
+                _ => {}
             }
         }
         match self.below(13) {
@@ -323,7 +372,8 @@ impl World {
         self.open(index, false);
     }
 
-    fn open(&mut self, index: usize, clean: bool) {
+    pub(crate) fn open(&mut self, index: usize, clean: bool) {
+        self.empty_disk();
         let had_connection = self.peers[index].connection.is_some();
         self.counts.takeovers += usize::from(had_connection);
         if had_connection {
@@ -346,7 +396,9 @@ impl World {
             peer.subscriptions.clear();
             peer.owed.clear();
             peer.earlier = None;
+            self.abandon(index);
         }
+        let peer = &mut self.peers[index];
         peer.clean = clean;
         let mut client = ClientConnection::new(self.now, &connect, 1 << 20, Duration::from_secs(60)).unwrap();
         if let Some(earlier) = peer.earlier.take() {
@@ -368,20 +420,34 @@ impl World {
     /// Lets the new connection's CONNACK arrive.
     fn settle_connack(&mut self, index: usize) {
         for _ in 0..4 {
+            self.turn_disk(true);
             self.flush_shard(self.peers[index].shard);
             self.read_client(index);
         }
         assert!(self.peers[index].connection.as_ref().is_some_and(|(_, client)| client.is_connected()));
     }
 
-    fn drop_connection(&mut self, index: usize) {
+    pub(crate) fn drop_connection(&mut self, index: usize) {
         let peer = &mut self.peers[index];
         if let Some((_, client)) = peer.connection.take() {
             peer.earlier = (!peer.clean).then_some(client);
             if peer.clean {
                 peer.subscriptions.clear();
                 peer.owed.clear();
+                self.abandon(index);
             }
+        }
+    }
+
+    /// What a client published and will not send again need not arrive after a crash.
+    fn abandon(&mut self, index: usize) {
+        let abandoned = std::mem::take(&mut self.peers[index].unacknowledged);
+        if !self.has_disk {
+            return;
+        }
+        for (_, payload) in abandoned {
+            self.owed_to_group.remove(&payload);
+            self.peers.iter_mut().for_each(|peer| _ = peer.owed.remove(&payload));
         }
     }
 
@@ -397,7 +463,7 @@ impl World {
         if let Some((id, client)) = &mut self.peers[index].connection {
             let id = *id;
             client.disconnect(self.now, mqtt_wire::ReasonCode::NORMAL_DISCONNECTION);
-            let mut bytes = client.poll_transmit().unwrap();
+            let Some(mut bytes) = client.poll_transmit() else { return self.lose(index) };
             let shard = self.peers[index].shard;
             self.shards[shard].handle_bytes(self.now, id, &mut bytes);
             self.shards[shard].handle_closed(self.now, id);
@@ -415,6 +481,7 @@ impl World {
             .map(|filter| SubscribeFilter { filter: TopicFilter::new(filter).unwrap(), options })
             .to_vec();
         client.subscribe(now, filters).unwrap();
+        self.empty_disk();
         self.counts.subscribes += 1;
         // What is owed begins with SUBACK, so that it is waited for here.
         self.settle(index);
@@ -425,6 +492,7 @@ impl World {
     fn unsubscribe(&mut self, index: usize) {
         let filter = FILTERS[self.below(FILTERS.len())];
         let now = self.now;
+        self.empty_disk();
         let Some((_, client)) = &mut self.peers[index].connection else { return };
         client.unsubscribe(now, vec![TopicFilter::new(filter).unwrap()]).unwrap();
         self.counts.unsubscribes += 1;
@@ -436,6 +504,7 @@ impl World {
     fn settle(&mut self, index: usize) {
         for _ in 0..4 {
             self.write_client(index);
+            self.turn_disk(true);
             self.flush_shard(self.peers[index].shard);
             self.read_client(index);
         }
@@ -453,8 +522,9 @@ impl World {
         let bytes = if deletes { String::new() } else { payload.clone() };
         let mut publish = Publish::new(TopicName::new(topic).unwrap(), qos, bytes);
         publish.retain = retain;
-        if client.publish(now, publish).is_err() {
-            return;
+        let Ok(packet_id) = client.publish(now, publish) else { return };
+        if !deletes {
+            peer.has_sent(packet_id, &payload, qos);
         }
         self.counts.publishes[qos as usize] += 1;
         self.counts.retained += usize::from(retain);
@@ -521,7 +591,11 @@ impl World {
         let peer = &mut self.peers[index];
         let Some((_, client)) = &mut peer.connection else { return };
         client.handle_bytes(self.now, &mut peer.to_client).unwrap();
+        let mut published = Vec::new();
         while let Some(event) = client.poll_event() {
+            if let Event::Published(packet_id, _) = event {
+                published.push(packet_id);
+            }
             if let Event::Message(publish) = event {
                 self.counts.delivered += 1;
                 let topic = publish.topic.as_str();
@@ -550,6 +624,7 @@ impl World {
                 peer.owed.remove(&payload);
             }
         }
+        published.into_iter().for_each(|packet_id| peer.acknowledge(packet_id));
     }
 
     /// Moves bytes and batches; some batches stay on their way unless all are to arrive.
@@ -557,7 +632,9 @@ impl World {
         for index in 0..self.peers.len() {
             self.write_client(index);
         }
+        self.turn_disk(all);
         for shard in 0..SHARDS {
+            self.shards[shard].handle_timeout(self.now);
             self.flush_shard(shard);
         }
         let links: Vec<(usize, usize)> = self.network.keys().copied().collect();
@@ -577,6 +654,7 @@ impl World {
 
     /// Everybody who has a session comes back, and everything arrives.
     pub(crate) fn finish(&mut self) {
+        self.empty_disk();
         for index in 0..CLIENTS + WORKERS {
             if self.peers[index].connection.is_none() && !self.peers[index].clean {
                 self.open(index, false);
@@ -587,6 +665,11 @@ impl World {
         }
         let workers = CLIENTS..CLIENTS + WORKERS;
         self.counts.shared += self.peers[workers].iter().map(|peer| peer.seen.len()).sum::<usize>();
+    }
+
+    /// What is retained, by topic.
+    pub(crate) fn retained_values(&self) -> Vec<Option<String>> {
+        TOPICS.iter().map(|topic| self.retained(topic)).collect()
     }
 
     /// What is retained for a topic.

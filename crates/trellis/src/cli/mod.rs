@@ -3,6 +3,7 @@
 mod building;
 mod client;
 mod connect;
+mod data;
 pub(crate) mod demo;
 mod gateway;
 mod mesh_node;
@@ -41,6 +42,9 @@ enum Command {
     Pub(publish::Publish),
     /// Print the messages of topics
     Sub(subscribe::Subscribe),
+    /// Look at what a server keeps
+    #[command(subcommand)]
+    Data(data::Data),
     /// Run one Bluetooth Mesh node by hand
     MeshNode(mesh_node::MeshNode),
     /// Add a user to a password file, change a password, or take a user out
@@ -62,6 +66,7 @@ pub(crate) fn run() -> anyhow::Result<ExitCode> {
             Some(Command::Conn(args)) => connect::run(args).await?,
             Some(Command::Pub(args)) => publish::run(args).await?,
             Some(Command::Sub(args)) => subscribe::run(args).await?,
+            Some(Command::Data(args)) => return data::run(&args),
             Some(Command::MeshNode(args)) => mesh_node::run(args).await?,
             Some(Command::Passwd(args)) => passwd::run(&args)?,
             Some(Command::Simulate(args)) => simulate::run(&args)?,

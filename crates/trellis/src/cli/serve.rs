@@ -130,8 +130,16 @@ fn server_config(config: &Config) -> anyhow::Result<mqtt_server::Config> {
     let sys_interval = Duration::from_secs(config.mqtt.sys_msg_interval);
     let response_information = config.mqtt.response_information.clone();
     let access = config.access.to_server();
-    let defaults = mqtt_server::Config::default();
-    Ok(mqtt_server::Config { listeners, limits, access, sys_interval, response_information, ..defaults })
+    let durability = config.durability.to_server(&config.data_dir);
+    Ok(mqtt_server::Config {
+        listeners,
+        limits,
+        access,
+        durability,
+        sys_interval,
+        response_information,
+        ..mqtt_server::Config::default()
+    })
 }
 
 fn banner(config: &Config, server: &Server, page: std::net::SocketAddr, mesh: Option<&Mesh>) -> String {
@@ -142,7 +150,10 @@ fn banner(config: &Config, server: &Server, page: std::net::SocketAddr, mesh: Op
             &format!("  MQTT 3.1, 3.1.1 and 5.0 on {address} ({transport}, listener {:?})\n", listener.name);
     }
     text += &format!("  Status page on http://{page}/\n");
-    text += "  Sessions and retained messages are in memory: a restart loses them.\n";
+    text += &match config.durability.to_server(&config.data_dir) {
+        Some(_) => format!("  Sessions and retained messages are kept in {}\n", config.data_dir.display()),
+        None => "  Sessions and retained messages are in memory: a restart loses them.\n".to_owned(),
+    };
     if let Some(mesh) = mesh {
         text += &format!("  Mesh: {}\n", mesh.description);
         text += &format!("  Network {} (keys, addresses, names)\n", mesh.database_path.display());

@@ -8,12 +8,13 @@ mod network;
 mod radio;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use mqtt_client::{Client, Options as ClientOptions};
-use mqtt_server::{ListenerConfig, Server};
+use mqtt_server::{DurabilityConfig, ListenerConfig, Server, Storage as _};
 use mqtt_wire::{QoS, SubscribeFilter, SubscriptionOptions, TopicFilter};
 use tokio::sync::{mpsc, watch};
 
@@ -37,7 +38,13 @@ pub(crate) async fn run(args: &Demo) -> anyhow::Result<()> {
     // The ports first: a taken one is the likeliest thing to be in the way.
     let page = status_page::bind(local(args.http_port)).await?;
     let listeners = vec![ListenerConfig::new("demo", local(args.mqtt_port))];
-    let server = Server::start(mqtt_server::Config { listeners, ..mqtt_server::Config::default() }).await?;
+    let data_dir = &args.building.data_dir;
+    if args.building.fresh {
+        forget(data_dir)?;
+    }
+    let durability = Some(DurabilityConfig::new(data_dir));
+    let config = mqtt_server::Config { listeners, durability, ..mqtt_server::Config::default() };
+    let server = Server::start(config).await?;
     let server = Arc::new(server);
     let mut mesh = Mesh::start(&args.building.options(true)?, Broker::Beside(server.clone())).await?;
 
@@ -56,6 +63,15 @@ pub(crate) async fn run(args: &Demo) -> anyhow::Result<()> {
     mesh.stop().await?;
     if let Ok(server) = Arc::try_unwrap(server) {
         server.shutdown().await;
+    }
+    Ok(())
+}
+
+/// Forgets the broker's sessions and retained messages.
+fn forget(data_dir: &Path) -> anyhow::Result<()> {
+    let folder = mqtt_server::log_folder(data_dir)?;
+    for segment in folder.list()? {
+        folder.remove(segment)?;
     }
     Ok(())
 }
@@ -117,7 +133,7 @@ fn banner(args: &Demo, mqtt_port: u16, page: SocketAddr, mesh: &Mesh) -> String 
   Status page   http://{page}/
   Building      {description}
   Network       {database} (keys, addresses, names); its state is kept, --fresh begins anew
-{capture}  The broker's sessions and retained messages are in memory: a restart loses them.
+{capture}  Messages      sessions and retained messages are kept, too, in {data_dir}
 
 Try, in another terminal (mosquitto_pub and mosquitto_sub take the same flags):
 
@@ -130,6 +146,7 @@ Ctrl-C stops it.
 ",
         version = env!("CARGO_PKG_VERSION"),
         description = mesh.description,
+        data_dir = args.building.data_dir.display(),
         database = mesh.database_path.display(),
         farthest = mesh.farthest,
     )

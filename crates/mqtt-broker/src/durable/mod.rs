@@ -1,0 +1,32 @@
+//! What outlasts a restart: the records of the log, and what they say together.
+
+pub(crate) mod record;
+pub(crate) mod recovery;
+
+use journal::log::{Hold, Position};
+use mqtt_wire::Text;
+
+use self::record::MessageId;
+pub use self::recovery::{Recovery, Unreadable};
+
+/// Where the log has a message, and a claim on it.
+#[derive(Clone, Debug)]
+pub(crate) struct Stored {
+    pub(crate) id: MessageId,
+    pub(crate) hold: Hold,
+}
+
+/// About what a record says beside its message and a Client Identifier for a client to get it.
+const REF_BYTES: usize = 48;
+
+impl Stored {
+    /// The claim of one client, for whom more is written down than the message.
+    pub(crate) fn for_client(&self, client: &Text) -> Self {
+        Self { id: self.id, hold: self.hold.with(REF_BYTES + client.len()) }
+    }
+
+    /// Where it is now: elsewhere than at first if it was copied forward.
+    pub(crate) fn position(&self) -> Position {
+        self.hold.position()
+    }
+}

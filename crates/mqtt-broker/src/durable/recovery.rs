@@ -1,0 +1,393 @@
+//! What the records of an earlier run say together: its sessions, their queues, what is retained, and what was on its
+//! way.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use foldhash::fast::FixedState;
+use journal::log::Position;
+use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
+
+use super::record::{How, MessageId, MessageRecord, Record, Ref, SessionRecord, Whole};
+use crate::client::Subscription;
+use crate::shard::ALL_SHARDS;
+
+/// Puts together what the records of a log say, one after the other ([`Recovery::apply`]), for the shards that go on
+/// with it ([`Recovery::restore`]).
+#[derive(Debug, Default)]
+pub struct Recovery {
+    /// Messages that something may still refer to.
+    messages: HashMap<MessageId, Known, FixedState>,
+    pub(crate) sessions: BTreeMap<Text, Session>,
+    pub(crate) retained: BTreeMap<TopicName, Kept>,
+    pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
+    /// Records that refer to a message that is not there.
+    dangling: u64,
+}
+
+/// A record that this version does not know. The log was written by a newer one, or by something else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the log holds a record that this version does not know, at position {}", .0.0)]
+pub struct Unreadable(pub Position);
+
+/// Where a record is, and the bytes of its body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) position: Position,
+    pub(crate) bytes: u32,
+}
+
+#[derive(Debug)]
+struct Known {
+    at: At,
+    /// The shards that have not written down who gets it.
+    remaining: u64,
+    of_shards: u8,
+    /// Of QoS 2, to be retained: until it is.
+    pending: Option<Box<MessageRecord>>,
+    is_retained: bool,
+}
+
+/// A message that was on its way.
+#[derive(Debug)]
+pub(crate) struct Unrouted {
+    pub(crate) id: MessageId,
+    pub(crate) at: At,
+    pub(crate) shards: u64,
+    pub(crate) of_shards: u8,
+    pub(crate) is_to_be_retained: bool,
+}
+
+/// What is retained for a topic, or that something was taken back.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    pub(crate) version: u64,
+    pub(crate) message: Option<(MessageId, At, Box<MessageRecord>)>,
+}
+
+/// A message that a shared subscription has to get.
+#[derive(Debug)]
+pub(crate) struct InGroup {
+    pub(crate) at: At,
+    /// In whose queue it is.
+    pub(crate) holder: Option<Text>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// `None` until its record has come: that may have been copied forward, behind what it refers to.
+    pub(crate) record: Option<SessionRecord>,
+    /// Its last whole record.
+    pub(crate) whole_at: Option<At>,
+    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    pub(crate) receipts: BTreeSet<PacketId>,
+    /// Messages of QoS 2 that were sent, and `None` for those that the client has.
+    pub(crate) outbound: VecDeque<(PacketId, Option<Entry>)>,
+    /// In the order in which they were published.
+    pub(crate) queue: VecDeque<Entry>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: MessageId,
+    pub(crate) at: At,
+    pub(crate) how: How,
+    pub(crate) group: Option<Box<TopicFilter>>,
+}
+
+impl Entry {
+    fn is(&self, id: MessageId, group: Option<&TopicFilter>) -> bool {
+        self.id == id && self.group.as_deref() == group
+    }
+}
+
+impl Session {
+    fn new(record: Option<SessionRecord>) -> Self {
+        Self {
+            record,
+            whole_at: None,
+            subscriptions: BTreeMap::new(),
+            receipts: BTreeSet::new(),
+            outbound: VecDeque::new(),
+            queue: VecDeque::new(),
+        }
+    }
+
+    fn push(&mut self, entry: Entry) {
+        let at = self.queue.back().is_some_and(|last| last.id > entry.id);
+        if at {
+            let at = self.queue.partition_point(|other| other.id <= entry.id);
+            self.queue.insert(at, entry);
+        } else {
+            self.queue.push_back(entry);
+        }
+    }
+
+    fn position(&self, id: MessageId, group: Option<&TopicFilter>) -> Option<usize> {
+        // It is in the order of identities.
+        let first = self.queue.partition_point(|entry| entry.id < id);
+        let same = self.queue.iter().skip(first).take_while(|entry| entry.id == id);
+        same.enumerate().find(|(_, entry)| entry.is(id, group)).map(|(index, _)| first + index)
+    }
+
+    fn forget(&mut self, id: MessageId, group: Option<&TopicFilter>) {
+        if let Some(at) = self.position(id, group) {
+            self.queue.remove(at);
+        } else {
+            self.outbound.retain(|(_, entry)| entry.as_ref().is_none_or(|entry| !entry.is(id, group)));
+        }
+    }
+}
+
+impl Recovery {
+    /// Takes the next record.
+    ///
+    /// # Errors
+    /// When the record is of no kind that this version knows.
+    pub fn apply(&mut self, position: Position, body: &[u8]) -> Result<(), Unreadable> {
+        let at = At { position, bytes: u32::try_from(body.len()).unwrap_or(u32::MAX) };
+        match Record::decode(body).map_err(|_| Unreadable(position))? {
+            Record::Message(message) => self.message(at, *message),
+            Record::Refs { id, shard, refs, groups, is_moved } => {
+                self.refs(id, shard, refs, groups, is_moved);
+            }
+            Record::Retained { id, version } => {
+                let known = self.messages.get_mut(&id);
+                if let Some((at, pending)) = known.and_then(|known| Some((known.at, known.pending.take()?))) {
+                    self.retain(id, at, MessageRecord { version, ..*pending });
+                }
+                self.settle(id);
+            }
+            Record::GroupDone { id, group } => self.group_done(id, &group),
+            Record::Session(record) => self.session(at, *record),
+            Record::Ended { client } => self.ended(&client),
+            Record::Subscribed { client, filter, subscription } => {
+                self.with(&client, |session| session.subscriptions.insert(filter, subscription));
+            }
+            Record::Unsubscribed { client, filter } => {
+                self.with(&client, |session| session.subscriptions.remove(&filter));
+            }
+            Record::Sent { client, id, packet_id } => self.sent(&client, id, packet_id),
+            Record::Received { client, packet_id } => self.received(&client, packet_id),
+            Record::Completed { client, packet_id } => {
+                self.with(&client, |session| session.outbound.retain(|(id, _)| *id != packet_id));
+            }
+            Record::Done { client, id, group } => {
+                self.with(&client, |session| session.forget(id, group.as_ref()));
+                if let Some(group) = group {
+                    self.groups.remove(&(id, group));
+                }
+            }
+            Record::Released { client, packet_id } => {
+                self.with(&client, |session| session.receipts.remove(&packet_id));
+            }
+        }
+        Ok(())
+    }
+
+    /// After the last record: what is left of sessions that have none is not theirs any more.
+    pub(crate) fn finish(&mut self) {
+        let strangers = self.sessions.iter().filter(|(_, session)| session.record.is_none());
+        let strangers: Vec<Text> = strangers.map(|(client, _)| client.clone()).collect();
+        strangers.iter().for_each(|client| self.ended(client));
+    }
+
+    /// Messages that were on their way, in their order.
+    pub(crate) fn unrouted(&self) -> Vec<Unrouted> {
+        let is_unrouted = |known: &Known| known.remaining != 0 || known.pending.is_some();
+        let mut found: Vec<Unrouted> = (self.messages.iter())
+            .filter(|(_, known)| is_unrouted(known))
+            .map(|(&id, known)| Unrouted {
+                id,
+                at: known.at,
+                shards: known.remaining,
+                of_shards: known.of_shards,
+                is_to_be_retained: known.pending.is_some(),
+            })
+            .collect();
+        found.sort_unstable_by_key(|unrouted| unrouted.id);
+        found
+    }
+
+    /// How many sessions there are, messages in all their queues, and retained messages.
+    pub fn counts(&self) -> [u64; 3] {
+        let queued = self.sessions.values().map(|session| session.queue.len() as u64).sum();
+        let retained = self.retained.values().filter(|kept| kept.message.is_some()).count() as u64;
+        [self.sessions.len() as u64, queued, retained]
+    }
+
+    /// Records that refer to a message that is not there: it was lost with a damaged part of the log.
+    pub fn dangling(&self) -> u64 {
+        self.dangling
+    }
+
+    fn with<T>(&mut self, client: &Text, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        self.sessions.get_mut(client).map(work)
+    }
+
+    fn message(&mut self, at: At, message: MessageRecord) {
+        let id = message.copy_of.unwrap_or(at.position.0);
+        if let Some(receipt) = message.receipt {
+            self.with(&message.publisher, |session| session.receipts.insert(receipt));
+        }
+        let is_pending = message.publish.retain && message.version == 0 && message.copy_of.is_none();
+        let new = Known {
+            at,
+            remaining: message.shards,
+            of_shards: message.of_shards,
+            pending: is_pending.then(|| Box::new(message.clone())),
+            is_retained: false,
+        };
+        self.messages.entry(id).and_modify(|known| known.at = at).or_insert(new);
+        if message.publish.retain && message.version > 0 {
+            self.retain(id, at, message);
+        }
+    }
+
+    fn retain(&mut self, id: MessageId, at: At, message: MessageRecord) {
+        let (version, topic) = (message.version, message.publish.topic.detached());
+        let current = self.retained.get(&topic);
+        if current.is_some_and(|kept| kept.version > version) {
+            return;
+        }
+        let is_deleted = message.publish.payload.is_empty();
+        if let Some(known) = self.messages.get_mut(&id) {
+            known.is_retained = !is_deleted;
+        }
+        let message = (!is_deleted).then(|| (id, at, Box::new(message)));
+        let before = self.retained.insert(topic, Kept { version, message });
+        if let Some((before, ..)) = before.and_then(|kept| kept.message).filter(|(before, ..)| *before != id)
+        {
+            if let Some(known) = self.messages.get_mut(&before) {
+                known.is_retained = false;
+            }
+            self.settle(before);
+        }
+        self.settle(id);
+    }
+
+    /// Forgets a message that nothing will refer to any more but what does already.
+    fn settle(&mut self, id: MessageId) {
+        let is_over = |known: &Known| known.remaining == 0 && known.pending.is_none() && !known.is_retained;
+        if self.messages.get(&id).is_some_and(is_over) {
+            self.messages.remove(&id);
+        }
+    }
+
+    fn refs(
+        &mut self,
+        id: MessageId,
+        shard: Option<u8>,
+        refs: Vec<Ref>,
+        groups: Vec<TopicFilter>,
+        is_moved: bool,
+    ) {
+        let in_group = refs
+            .iter()
+            .filter_map(|one| one.group.as_ref())
+            .find_map(|group| self.groups.get(&(id, group.clone())).map(|in_group| in_group.at));
+        let Some(at) = self.messages.get(&id).map(|known| known.at).or(in_group) else {
+            self.dangling += 1;
+            return;
+        };
+        for group in groups {
+            let in_group = self.groups.entry((id, group)).or_insert(InGroup { at, holder: None });
+            in_group.at = at;
+        }
+        for Ref { client, how, group } in refs {
+            if let Some(group) = &group {
+                self.hand_over(id, at, group, &client);
+            }
+            let session = self.sessions.entry(client).or_insert_with(|| Session::new(None));
+            let group_of = group.as_ref();
+            match is_moved.then(|| session.position(id, group_of)).flatten() {
+                Some(index) => session.queue[index].at = at,
+                None => session.push(Entry { id, at, how, group: group.map(Box::new) }),
+            }
+        }
+        if let (Some(known), Some(shard)) = (self.messages.get_mut(&id), shard) {
+            known.remaining = if shard == ALL_SHARDS { 0 } else { known.remaining & !(1 << (shard % 64)) };
+        }
+        if !is_moved {
+            self.settle(id);
+        }
+    }
+
+    /// A message of a group is a client's now, and nobody else's.
+    fn hand_over(&mut self, id: MessageId, at: At, group: &TopicFilter, client: &Text) {
+        let holder = self.groups.insert((id, group.clone()), InGroup { at, holder: Some(client.clone()) });
+        if let Some(before) = holder.and_then(|in_group| in_group.holder).filter(|before| before != client) {
+            self.with(&before, |session| session.forget(id, Some(group)));
+        }
+    }
+
+    fn group_done(&mut self, id: MessageId, group: &TopicFilter) {
+        let holder = self.groups.remove(&(id, group.clone())).and_then(|in_group| in_group.holder);
+        if let Some(holder) = holder {
+            self.with(&holder, |session| session.forget(id, Some(group)));
+        }
+    }
+
+    fn session(&mut self, at: At, mut record: SessionRecord) {
+        let whole = record.whole.take();
+        let session = (self.sessions.entry(record.client.clone())).or_insert_with(|| Session::new(None));
+        session.record = Some(record);
+        if let Some(Whole { subscriptions, receipts, received }) = whole {
+            session.whole_at = Some(at);
+            session.subscriptions = subscriptions.into_iter().collect();
+            session.receipts = receipts.into_iter().collect();
+            session.outbound.retain(|(_, entry)| entry.is_some());
+            session.outbound.extend(received.into_iter().map(|id| (id, None)));
+        }
+    }
+
+    /// What a session had of shared subscriptions is to go to others, but for what was sent with QoS 2
+    /// ([MQTT-4.8.2-5]).
+    fn ended(&mut self, client: &Text) {
+        let Some(session) = self.sessions.remove(client) else { return };
+        for (_, entry) in session.outbound {
+            if let Some((id, group)) = entry.and_then(|entry| Some((entry.id, *entry.group?))) {
+                self.groups.remove(&(id, group));
+            }
+        }
+        for entry in session.queue {
+            if let Some(group) = entry.group
+                && let Some(in_group) = self.groups.get_mut(&(entry.id, *group))
+                && in_group.holder.as_ref() == Some(client)
+            {
+                in_group.holder = None;
+            }
+        }
+    }
+
+    fn sent(&mut self, client: &Text, id: MessageId, packet_id: PacketId) {
+        let at = self.messages.get(&id).map(|known| known.at);
+        let Some(session) = self.sessions.get_mut(client) else { return };
+        if let Some((_, Some(entry))) = session.outbound.iter_mut().find(|(used, _)| *used == packet_id) {
+            // It was copied forward.
+            entry.at = at.unwrap_or(entry.at);
+            return;
+        }
+        let first = session.queue.partition_point(|entry| entry.id < id);
+        let is_it = |entry: &Entry| entry.id == id && entry.how.qos == QoS::ExactlyOnce;
+        let index = session
+            .queue
+            .iter()
+            .skip(first)
+            .take_while(|entry| entry.id == id)
+            .position(is_it)
+            .map(|index| first + index);
+        if let Some(entry) = index.and_then(|index| session.queue.remove(index)) {
+            session.outbound.push_back((packet_id, Some(entry)));
+        }
+    }
+
+    fn received(&mut self, client: &Text, packet_id: PacketId) {
+        let entry = self.with(client, |session| {
+            let found = session.outbound.iter_mut().find(|(used, _)| *used == packet_id)?;
+            found.1.take()
+        });
+        if let Some((id, group)) = entry.flatten().and_then(|entry| Some((entry.id, *entry.group?))) {
+            self.groups.remove(&(id, group));
+        }
+    }
+}

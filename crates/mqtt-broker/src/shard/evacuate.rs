@@ -1,0 +1,216 @@
+//! Copying forward what is still wanted of the front of the log, so that the front can go.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clock::Instant;
+use journal::log::Position;
+use mqtt_wire::{QoS, Text};
+
+use super::store::Load;
+use super::{Shard, Timer};
+use crate::client::{Delivery, Queued};
+use crate::durable::Stored;
+use crate::durable::record::{self, MessageId, MessageRecord, Record, Ref};
+use crate::message::Message;
+
+/// Clients that are looked at before others get their turn.
+const SLICE: usize = 64;
+
+/// Records that are read at a time.
+const BATCH: usize = 128;
+
+/// The least time between two passes.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A pass over everything that a shard has stored.
+#[derive(Debug, Default)]
+pub(super) struct Evacuation {
+    before: Option<Position>,
+    /// The last client that was looked at.
+    cursor: Option<Text>,
+    next: Instant,
+    /// Requests for records to copy that have not been answered.
+    outstanding: usize,
+    /// What was copied in this pass: a message is copied once, whoever has to get it.
+    moved: BTreeMap<MessageId, Stored>,
+}
+
+impl Evacuation {
+    fn is_over(&self) -> bool {
+        self.before.is_none() && self.outstanding == 0
+    }
+}
+
+impl Shard {
+    /// Begins a pass if the log asks for one.
+    pub(super) fn look_for_evacuation(&mut self, now: Instant) {
+        let wanted = self.store.log.as_ref().and_then(|log| log.evacuate_before());
+        let evacuation = &mut self.store.evacuation;
+        if let Some(before) = wanted.filter(|_| evacuation.is_over() && evacuation.next <= now) {
+            *evacuation = Evacuation { before: Some(before), next: now + PAUSE, ..Evacuation::default() };
+            self.timers.set(Timer::Evacuation, now);
+        }
+    }
+
+    pub(super) fn evacuate_some(&mut self, now: Instant) {
+        let Some(before) = self.store.evacuation.before else { return };
+        let from = self.store.evacuation.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let clients: Vec<Text> =
+            self.clients.range((from, Bound::Unbounded)).take(SLICE).map(|(id, _)| id.clone()).collect();
+        for client_id in &clients {
+            self.evacuate_client(now, client_id, before);
+        }
+        if clients.len() == SLICE {
+            self.store.evacuation.cursor = clients.into_iter().next_back();
+            return self.timers.set(Timer::Evacuation, now);
+        }
+        self.evacuate_retained(before);
+        self.store.evacuation.before = None;
+    }
+
+    fn evacuate_client(&mut self, now: Instant, client_id: &Text, before: Position) {
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let is_old = |stored: &Stored| stored.position() < before;
+        if client.record.as_ref().is_some_and(|hold| hold.position() < before) {
+            self.record_session(now, client_id, true);
+        }
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let is_old_delivery = |delivery: &Delivery| delivery.stored.as_ref().is_some_and(is_old);
+        let sent: Vec<Delivery> = (client.outbound.messages_mut())
+            .filter(|(_, delivery)| is_old_delivery(delivery))
+            .map(|(_, delivery)| delivery.clone())
+            .collect();
+        let (mut here, mut away) = (Vec::new(), Vec::new());
+        for queued in &client.queue {
+            match queued {
+                Queued::Here(delivery) if is_old_delivery(delivery) => here.push((**delivery).clone()),
+                Queued::Stored(queued) if is_old(&queued.stored) => away.push(queued.stored.position()),
+                _ => {}
+            }
+        }
+        let in_memory: Vec<(Arc<Message>, Stored)> = (sent.into_iter().chain(here))
+            .filter_map(|delivery| Some((delivery.message, delivery.stored?)))
+            .collect();
+        self.move_for(client_id, &in_memory);
+        for positions in away.chunks(BATCH) {
+            let (client, positions) = (client_id.clone(), positions.to_vec());
+            self.store.evacuation.outstanding += 1;
+            self.request_load(Load { client, positions, is_for_copy: true });
+        }
+    }
+
+    /// What was read for this: copies it. What cannot be read will be found out when it is to be sent.
+    pub(super) fn copy_loaded(
+        &mut self,
+        client_id: &Text,
+        messages: &BTreeMap<Position, Option<Arc<Message>>>,
+    ) {
+        self.store.evacuation.outstanding -= 1;
+        let Some(client) = self.clients.get(client_id) else { return };
+        let mut read = Vec::new();
+        for stored in client.queue.iter().filter_map(Queued::stored) {
+            if read.len() == messages.len() {
+                break;
+            }
+            if let Some(Some(message)) = messages.get(&stored.position()) {
+                read.push((Arc::clone(message), stored.clone()));
+            }
+        }
+        self.move_for(client_id, &read);
+    }
+
+    /// Has everything that a client holds of these messages refer to copies at the end of the log.
+    fn move_for(&mut self, client_id: &Text, messages: &[(Arc<Message>, Stored)]) {
+        let mut moves = BTreeMap::new();
+        for (message, old) in messages {
+            let copy = self.copy(message, old).map(|new| new.for_client(client_id));
+            moves.extend(copy.map(|new| (old.position(), new)));
+        }
+        let Some(client) = self.clients.get_mut(client_id).filter(|_| !moves.is_empty()) else { return };
+        let is_durable = client.is_durable;
+        let mut records = Vec::new();
+        let moved =
+            |stored: Option<&Stored>| stored.and_then(|stored| moves.get(&stored.position())).cloned();
+        for (packet_id, delivery) in client.outbound.messages_mut() {
+            if let Some(new) = moved(delivery.stored.as_ref()) {
+                let id = new.id;
+                delivery.stored = Some(new);
+                records.push(moved_ref(id, delivery.to_ref(client_id), is_durable));
+                if is_durable && delivery.qos == QoS::ExactlyOnce {
+                    records.push(Record::Sent { client: client_id.clone(), id, packet_id });
+                }
+            }
+        }
+        let mut left = moves.len();
+        for queued in &mut client.queue {
+            if left == 0 {
+                break;
+            }
+            let Some(new) = moved(queued.stored()) else { continue };
+            left -= 1;
+            let id = new.id;
+            let one = match queued {
+                Queued::Here(delivery) => {
+                    delivery.stored = Some(new);
+                    delivery.to_ref(client_id)
+                }
+                Queued::Stored(away) => {
+                    away.stored = new;
+                    Ref { client: client_id.clone(), how: away.how.clone(), group: None }
+                }
+            };
+            records.push(moved_ref(id, one, is_durable));
+        }
+        for record in &records {
+            self.record(record);
+        }
+    }
+
+    /// The copy of a message at the end of the log.
+    fn copy(&mut self, message: &Message, old: &Stored) -> Option<Stored> {
+        if let Some(moved) = self.store.evacuation.moved.get(&old.id) {
+            return Some(moved.clone());
+        }
+        let stored = self.append_copy(message, old, 0)?;
+        self.store.evacuation.moved.insert(old.id, stored.clone());
+        Some(stored)
+    }
+
+    fn append_copy(&mut self, message: &Message, old: &Stored, version: u64) -> Option<Stored> {
+        let appended = self.record(&Record::Message(Box::new(MessageRecord {
+            copy_of: Some(old.id),
+            publisher: message.publisher.clone(),
+            receipt: None,
+            shards: 0,
+            of_shards: 0,
+            version,
+            expires_ms: message.expires.map_or(0, |at| self.to_unix_ms(at)),
+            publish: record::to_publish(message),
+        })))?;
+        Some(Stored { id: old.id, hold: appended.hold })
+    }
+
+    /// Copies retained messages while nobody can replace them: an older version never stands behind a newer one.
+    fn evacuate_retained(&mut self, before: Position) {
+        let shared = Arc::clone(&self.shared);
+        for (message, version, old) in shared.retained.stored_before(before, self.id, shared.shards()) {
+            let _order = shared.order.lock(&message.topic);
+            if shared.retained.version(&message.topic) == Some(version)
+                && let Some(stored) = self.append_copy(&message, &old, version)
+            {
+                shared.retained.moved(&message.topic, version, stored);
+            }
+        }
+    }
+}
+
+/// That a client, or only its group, has to get the copy of a message.
+fn moved_ref(id: MessageId, one: Ref, is_durable: bool) -> Record {
+    let group = one.group.clone();
+    let (refs, groups) =
+        if is_durable { (vec![one], Vec::new()) } else { (Vec::new(), group.into_iter().collect()) };
+    Record::Refs { id, shard: None, refs, groups, is_moved: true }
+}

@@ -1,0 +1,253 @@
+//! Going on with what an earlier run left ([`Recovery`]).
+
+use std::sync::Arc;
+
+use clock::Instant;
+use journal::log::{Log, Position};
+use mqtt_wire::{QoS, Text, TopicName};
+
+use super::deliver::Shapes;
+use super::{Shard, Subscriber, Timer};
+use crate::Shared;
+use crate::client::{Away, Client, Delivery, Queued};
+use crate::durable::Stored;
+use crate::durable::record::{MessageId, Record, SessionRecord};
+use crate::durable::recovery::{At, Entry, Kept, Recovery, Session, Unrouted};
+use crate::message::Message;
+use crate::routes::{ShardId, ShardSet};
+
+/// In the place of a shard: all of them are done with a message.
+pub(crate) const ALL_SHARDS: u8 = 254;
+
+/// For whom a message is that was on its way: clients of these shards, of so many.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Only {
+    shards: ShardSet,
+    of: usize,
+}
+
+impl Only {
+    /// Whether somebody with this identifier is among them.
+    pub(super) fn includes(self, identifier: &str) -> bool {
+        self.shards.contains(Shared::shard_of_so_many(identifier, self.of))
+    }
+}
+
+/// Reads records.
+type Read<'a> = dyn FnMut(&[Position]) -> Vec<Option<Vec<u8>>> + 'a;
+
+impl Recovery {
+    /// Has new shards go on with it, before anything else happens to them. `read` gives the records at positions of the
+    /// log. Messages that were on their way go on, and those of shared subscriptions that nobody has.
+    pub fn restore(mut self, now: Instant, log: &Log, shards: &mut [Shard], read: &mut Read<'_>) {
+        self.finish();
+        let Some(first) = shards.first() else { return };
+        let shared = Arc::clone(&first.shared);
+        for (topic, kept) in std::mem::take(&mut self.retained) {
+            shards[0].restore_retained(log, &topic, kept);
+        }
+        for (client, mut session) in std::mem::take(&mut self.sessions) {
+            if let Some(record) = session.record.take() {
+                shards[shared.shard_of(&client)].restore_session(now, log, record, session, read);
+            }
+        }
+        exchange(now, shards);
+        for unrouted in self.unrouted() {
+            go_on(now, log, shards, &unrouted, read);
+        }
+        for ((id, group), in_group) in self.groups {
+            if in_group.holder.is_none() {
+                let owner = &mut shards[shared.shard_of_group(&group)];
+                if let Some((message, stored)) = owner.fetch(log, id, in_group.at, read) {
+                    owner.dispatch(&group, (message, Some(stored)), Vec::new());
+                } else {
+                    owner.record(&Record::GroupDone { id, group });
+                }
+            }
+        }
+        exchange(now, shards);
+    }
+}
+
+/// Has shards tell each other what they have to, until there is nothing left.
+fn exchange(now: Instant, shards: &mut [Shard]) {
+    loop {
+        let mut batches = Vec::new();
+        for shard in &mut *shards {
+            shard.drain_lanes(now);
+            batches.extend(std::iter::from_fn(|| shard.poll_peer()));
+        }
+        if batches.is_empty() {
+            return;
+        }
+        for (to, batch) in batches {
+            shards[to].handle_peer(now, batch);
+        }
+    }
+}
+
+/// Routes a message that was on its way when the run ended. Who gets it is written down at once for all: it is routed
+/// wholly, or again after the next start.
+fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, read: &mut Read<'_>) {
+    let Some((message, stored)) = shards[0].fetch(log, unrouted.id, unrouted.at, read) else { return };
+    if unrouted.is_to_be_retained {
+        shards[0].retain_late(&message, &stored);
+    }
+    let only = Only { shards: ShardSet::from_bits(unrouted.shards), of: unrouted.of_shards.into() };
+    let (mut refs, mut owed, mut all) = (Vec::new(), Vec::new(), Vec::new());
+    for shard in &mut *shards {
+        let (deliveries, groups) = shard.receivers(&message, Some(&stored), Some(only));
+        let durable = deliveries.iter().filter(|(_, delivery)| delivery.stored.is_some());
+        refs.extend(durable.map(|(client, delivery)| delivery.to_ref(client)));
+        owed.extend(groups.iter().cloned());
+        all.push((deliveries, groups));
+    }
+    let id = unrouted.id;
+    shards[0].record(&Record::Refs { id, shard: Some(ALL_SHARDS), refs, groups: owed, is_moved: false });
+    for (shard, (deliveries, groups)) in shards.iter_mut().zip(all) {
+        for (client, delivery) in deliveries {
+            shard.deliver_to(now, &client, delivery, &mut Shapes::default());
+        }
+        for group in groups {
+            shard.dispatch(&group, (Arc::clone(&message), Some(stored.clone())), Vec::new());
+        }
+    }
+}
+
+impl Shard {
+    fn restore_retained(&mut self, log: &Log, topic: &TopicName, kept: Kept) {
+        let shared = Arc::clone(&self.shared);
+        shared.order.lock(topic).raise(kept.version);
+        if let Some((id, at, record)) = kept.message {
+            let stored = log.hold(at.position, at.bytes as usize).map(|hold| Stored { id, hold });
+            let message = Arc::new(self.message_of_record(*record));
+            self.retain(&message, kept.version, stored);
+        }
+    }
+
+    fn retain_late(&mut self, message: &Arc<Message>, stored: &Stored) {
+        let shared = Arc::clone(&self.shared);
+        let mut order = shared.order.lock(&message.topic);
+        let version = order.next_version();
+        self.record(&Record::Retained { id: stored.id, version });
+        self.retain(message, version, Some(stored.clone()));
+    }
+
+    /// A message and its claim.
+    fn fetch(
+        &mut self,
+        log: &Log,
+        id: MessageId,
+        at: At,
+        read: &mut Read<'_>,
+    ) -> Option<(Arc<Message>, Stored)> {
+        let hold = log.hold(at.position, at.bytes as usize)?;
+        let record = read(&[at.position]).pop().flatten();
+        let message = record.and_then(|record| self.message_of(&record));
+        if message.is_none() {
+            self.stats.dropped_damaged += 1;
+        }
+        Some((message?, Stored { id, hold }))
+    }
+
+    fn restore_session(
+        &mut self,
+        now: Instant,
+        log: &Log,
+        record: SessionRecord,
+        session: Session,
+        read: &mut Read<'_>,
+    ) {
+        let Session { whole_at, subscriptions, receipts, outbound, queue, .. } = session;
+        let client_id = record.client.detached();
+        let was_connected = record.left_ms == 0;
+        let left_ms = if was_connected { self.to_unix_ms(now) } else { record.left_ms };
+        let after = |shard: &Self, delay: std::time::Duration| {
+            let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
+            shard.at_unix_ms(left_ms.saturating_add(delay))
+        };
+        let mut client = Client::new();
+        client.expiry = record.expiry;
+        client.is_durable = !record.expiry.is_zero();
+        client.will = record.will.map(Box::new);
+        let (end, will) = (after(self, client.expiry), after(self, client.will_delay()));
+        client.ends_at = Some(end);
+        client.will_at = client.will.is_some().then_some(will);
+        client.record = whole_at.and_then(|at| log.hold(at.position, at.bytes as usize));
+        receipts.into_iter().for_each(|id| client.inbound.restore(id));
+        for (packet_id, entry) in outbound {
+            match entry {
+                None => client.outbound.restore(packet_id, None),
+                Some(entry) => {
+                    if let Some(delivery) = self.restore_delivery(&client_id, log, entry, read) {
+                        client.outbound.restore(packet_id, Some(delivery));
+                    }
+                }
+            }
+        }
+        for entry in queue {
+            if entry.group.is_some() {
+                let delivery = self.restore_delivery(&client_id, log, entry, read);
+                delivery.into_iter().for_each(|delivery| client.requeue(Queued::Here(Box::new(delivery))));
+            } else if let Some(hold) = log.hold(entry.at.position, entry.at.bytes as usize) {
+                let stored = Stored { id: entry.id, hold }.for_client(&client_id);
+                client.requeue(Queued::Stored(Box::new(Away {
+                    stored,
+                    how: entry.how,
+                    size: entry.at.bytes,
+                })));
+            }
+        }
+        client.shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();
+        client.subscriptions = subscriptions;
+        let (is_durable, has_record) = (client.is_durable, client.record.is_some());
+        self.timers.set(Timer::Session(client_id.clone()), client.will_at.map_or(end, |will| will.min(end)));
+        self.clients.insert(client_id.clone(), client);
+        self.restore_subscriptions(&client_id, is_durable);
+        if was_connected || !has_record {
+            self.record_session(now, &client_id, !has_record);
+        }
+        self.report_member(&client_id);
+    }
+
+    fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {
+        let Some(client) = self.clients.get(client_id) else { return };
+        for (filter, subscription) in client.subscriptions.clone() {
+            if filter.share().is_some() {
+                self.join(filter, client_id.clone(), 0);
+                continue;
+            }
+            if is_durable && subscription.options.qos > QoS::AtMostOnce {
+                self.count_durable(&filter, true);
+            }
+            let subscriber = Subscriber::Client(client_id.clone());
+            if self.subscriptions.insert(&filter, subscriber, subscription).is_first {
+                self.shared.routes.insert(&filter, self.id);
+            }
+        }
+    }
+
+    /// A message that cannot be read is not served, and that it is over is written down.
+    fn restore_delivery(
+        &mut self,
+        client_id: &Text,
+        log: &Log,
+        entry: Entry,
+        read: &mut Read<'_>,
+    ) -> Option<Delivery> {
+        let Entry { id, at, how, group } = entry;
+        let group = group.map(|group| *group);
+        let Some((message, stored)) = self.fetch(log, id, at, read) else {
+            self.record(&Record::Done { client: client_id.clone(), id, group });
+            return None;
+        };
+        let (qos, retain, identifiers) = (how.qos, how.retain, how.identifiers);
+        let stored = Some(stored.for_client(client_id));
+        Some(Delivery { message, qos, retain, identifiers, group, stored })
+    }
+
+    /// The number of this shard.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+}
