@@ -15,6 +15,8 @@ pub(crate) enum Bench {
     HalfOpen,
     /// The mesh stack on one core: PDUs and segments a second, bytes a node
     Mesh,
+    /// How fast messages become durable and come back, on the disk that holds `target`
+    Durable,
 }
 
 /// Measures: time with the optimisations of a release, memory as the tests are built.
@@ -23,6 +25,7 @@ pub(crate) fn run(root: &Path, bench: Bench) -> anyhow::Result<()> {
     cargo.current_dir(root);
     let words = match bench {
         Bench::Retained => "run --quiet --release --package mqtt-broker --example retained",
+        Bench::Durable => "run --quiet --release --package mqtt-server --example bench_durable -- target",
         Bench::HalfOpen => "test --quiet --package trellis --test half_open -- --nocapture",
         Bench::Mesh => "run --quiet --release --package mesh-io --example bench_mesh",
     };

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::bail;
-use clap::ValueEnum;
 
 use crate::crash::{self, Broker};
 use crate::fuzz::{self, Extent};
@@ -36,26 +35,6 @@ pub(crate) fn run(root: &Path, seeds: u64, install: bool) -> anyhow::Result<()> 
 /// Puts each named fault into the broker and into a mesh node, in builds for tests only, and sees whether the simulation finds it.
 pub(crate) fn sabotage(root: &Path) -> anyhow::Result<()> {
     simulate(root, &["--features", "sabotage"], &[])
-}
-
-/// What can be measured.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(crate) enum Bench {
-    /// How fast messages become durable and come back, on the disk that holds `target`
-    Durable,
-}
-
-/// Measures, and prints a table.
-pub(crate) fn bench(root: &Path, what: Bench) -> anyhow::Result<()> {
-    let example = match what {
-        Bench::Durable => "bench_durable",
-    };
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["run", "--release", "--package", "mqtt-server", "--example", example, "--", "target"]);
-    if !cargo.current_dir(root).status()?.success() {
-        bail!("{example} failed");
-    }
-    Ok(())
 }
 
 /// Kills the broker under load, and looks at the order of its system calls.

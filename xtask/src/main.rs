@@ -43,12 +43,6 @@ enum Command {
         #[arg(long)]
         install: bool,
     },
-    /// Measure
-    Bench {
-        /// What
-        #[arg(value_enum)]
-        what: long::Bench,
-    },
     /// Kill the broker under load, again and again, and look for what it had acknowledged
     CrashBroker {
         /// How often
@@ -129,7 +123,6 @@ fn main() -> anyhow::Result<()> {
         Command::Crash { rounds, broker, seed, install } => {
             crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
         }
-        Command::Bench { what } => long::bench(&root(), what),
         Command::CrashBroker { rounds, seed } => long::crash_broker(&root(), rounds, seed),
         Command::Conformance { write: true, .. } => conformance::write(&root()),
         Command::Conformance { address, lenient, only, record, .. } => {

@@ -129,7 +129,8 @@ async fn measure(folder: &Path, name: &str, fsync: Fsync, publishers: usize, win
     let seconds = start.elapsed().as_secs_f64();
     latencies.sort_unstable();
     let count = latencies.len();
-    let at = |share: f64| latencies[((count - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
+    // In thousandths.
+    let at = |share: usize| latencies[(count - 1) * share / 1_000].as_secs_f64() * 1e3;
     let after = server.log_stats().unwrap();
     let syncs = (after.syncs - before.syncs).max(1);
     let written = (after.written_bytes - before.written_bytes) / count as u64;
@@ -144,9 +145,9 @@ async fn measure(folder: &Path, name: &str, fsync: Fsync, publishers: usize, win
     println!(
         "| {name} | {publishers} × {window} | {:.0} | {:.1} / {:.1} / {:.1} | {syncs} | {:.0} | {written} | {:.0} | {:.2} ({stopped:.1?}) |",
         count as f64 / seconds,
-        at(0.5),
-        at(0.99),
-        at(0.999),
+        at(500),
+        at(990),
+        at(999),
         count as f64 / syncs as f64,
         count as f64 / drained.as_secs_f64(),
         started.as_secs_f64(),
