@@ -157,9 +157,11 @@ impl Shard {
         self.hold_back(now, id, until, Held::Packet(Box::new(packet)));
     }
 
-    /// The same for all that this shard has written.
+    /// The same for all that this shard has written, if the session outlasts a restart: nothing of others is in the
+    /// log, and what waits on this connection goes first anyway.
     pub(super) fn answer_for_all(&mut self, now: Instant, id: ConnectionId, packet: Packet) {
-        let until = self.store.last;
+        let is_durable = self.with_client(id, |client| client.is_durable) == Some(true);
+        let until = if is_durable { self.store.last } else { Position::default() };
         self.hold_back(now, id, until, Held::Packet(Box::new(packet)));
     }
 
