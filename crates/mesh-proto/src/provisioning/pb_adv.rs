@@ -403,12 +403,14 @@ impl<P: Protocol> PbAdv<P> {
 
     fn send_beacon(&mut self, now: Instant) {
         let Role::Device(beacon) = self.role else { return };
+        // Devices that were switched on together, or a scanner with the same rhythm, would miss every one.
+        let delay = self.random_delay();
         self.transmit.push_back(Transmission {
             ad_type: AdType::MeshBeacon,
             data: Beacon::UnprovisionedDevice(beacon).encode(),
             count: 1,
             interval: Duration::ZERO,
-            delay: Duration::ZERO,
+            delay,
         });
         self.timers.set(Timer::Beacon, now + self.config.beacon_interval);
     }
