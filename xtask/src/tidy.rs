@@ -27,7 +27,7 @@ const IO_FREE: [&str; 12] = [
 
 /// How far up a crate stands: it may depend only on crates that stand lower (ARCHITECTURE.md).
 const TIERS: [(&str, &[&str]); 6] = [
-    ("wire and crypto", &["clock", "journal", "mesh-crypto", "mqtt-wire", "mesh-wire"]),
+    ("wire and crypto", &["clock", "journal", "mesh-crypto", "mqtt-wire", "mesh-wire", "worlds"]),
     ("proto", &["mqtt-proto", "access", "mesh-proto", "mqtt-io"]),
     ("broker, models, commission", &["mqtt-broker", "mesh-models", "mesh-commission"]),
     ("server, client, simulator", &["mqtt-server", "mqtt-client", "mesh-sim", "mesh-io"]),

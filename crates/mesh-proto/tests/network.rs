@@ -7,15 +7,16 @@ mod net;
 use mesh_proto::Discard;
 use mesh_proto::keys::KeyRefreshPhase;
 use mesh_proto::network::IvUpdateError;
-use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand};
+use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, NodeOptions};
 use mesh_wire::address::Address;
 use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork};
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{
-    ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, Status,
+    ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, ModelRef, Status,
+    SubscriptionChange,
 };
 use mesh_wire::{IvIndex, KeyIndex, Transmit, Ttl};
-use net::{APP, HOUR, NET, Net, SECOND, app_key, net_key, status_of, unicast};
+use net::{APP, HOUR, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
 
 fn beacon(key: u8, flags: (bool, bool), iv_index: u32) -> Vec<u8> {
     let key = net_key(key);
@@ -340,4 +341,17 @@ fn heartbeats_are_published_counted_and_triggered_by_changes() {
     net.restart(0);
     net.run(SECOND);
     assert_eq!(heard(&net), 6);
+}
+
+#[test]
+fn a_model_has_as_many_subscriptions_as_its_node_allows() {
+    let mut net = Net::with_options(1, |_| NodeOptions { subscriptions: 40, ..NodeOptions::default() });
+    let model = ModelRef { element: net.nodes[0].address(), model: MODEL };
+    let mut add = |group: u16| {
+        let (change, address) = (SubscriptionChange::Add, Address::from(0xc000 + group));
+        status_of(&net.configure(0, ConfigMessage::ModelSubscriptionChange { change, address, model }))
+    };
+    assert!((0..40).all(|group| add(group) == Status::Success));
+    assert_eq!(add(40), Status::InsufficientResources);
+    assert_eq!(add(39), Status::Success, "what is there already needs no room");
 }

@@ -1,6 +1,8 @@
 //! The sample data of MshPRT §8.4 to §8.8 and §8.13: beacons, PB-ADV, PB-GATT, provisioning PDUs.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use mesh_crypto::NetKey;
 use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork, UnprovisionedDevice};
 use mesh_wire::bearer::pb_adv::{self, BearerControl, CloseReason, GenericPdu, PbAdvPdu};
@@ -10,14 +12,10 @@ use mesh_wire::{DecodeError, IvIndex};
 use proptest::prelude::*;
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
+use common::{bytes, vectors};
 
 fn section(name: &str) -> Value {
-    serde_json::from_str::<Value>(VECTORS).unwrap()[name].clone()
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap_or_else(|| panic!("not hex: {value}"))).unwrap()
+    vectors()[name].clone()
 }
 
 fn array<const N: usize>(value: &Value) -> [u8; N] {

@@ -1,6 +1,8 @@
 //! The sample data of MshPRT §8.6 and §8.9: proxy configuration messages, and what proxies advertise.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use mesh_crypto::{NetKey, NetworkKeys};
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::bearer::proxy::{MessageType, segment};
@@ -9,15 +11,7 @@ use mesh_wire::proxy_configuration::{FilterType, ProxyConfiguration, ProxyConfig
 use mesh_wire::{DecodeError, IvIndex};
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
-
-fn vectors() -> Value {
-    serde_json::from_str(VECTORS).unwrap()
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap_or_else(|| panic!("not hex: {value}"))).unwrap()
-}
+use common::{bytes, vectors};
 
 fn net_key(sample: &Value) -> NetKey {
     NetKey::new(bytes(&sample["net_key"]).try_into().unwrap())

@@ -2,6 +2,8 @@
 //! intermediate value compared, in both directions.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+mod common;
+
 use mesh_crypto::nonce::{Nonce, NonceFields};
 use mesh_crypto::{FriendshipParameters, Mic, NetKey, NetworkKeys};
 use mesh_wire::address::{Address, UnicastAddress};
@@ -10,15 +12,7 @@ use mesh_wire::network::{Header, NetworkPdu, ivi_nid};
 use mesh_wire::{DecodeError, IvIndex, KeyIndex, Seq, SeqAuth, SeqZero, Ttl};
 use serde_json::Value;
 
-const VECTORS: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/mesh/vectors.json"));
-
-fn vectors() -> Value {
-    serde_json::from_str(VECTORS).unwrap()
-}
-
-fn bytes(value: &Value) -> Vec<u8> {
-    hex::decode(value.as_str().unwrap_or_else(|| panic!("not hex: {value}"))).unwrap()
-}
+use common::{bytes, vectors};
 
 fn number(value: &Value) -> u32 {
     u32::from_str_radix(value.as_str().unwrap(), 16).unwrap()

@@ -49,7 +49,7 @@ pub(crate) struct Drain {
     pub(crate) permanent: bool,
     /// How many seconds a server that is to stop goes on to send away those who come.
     #[serde(default)]
-    pub(crate) linger: u64,
+    pub(crate) linger_s: u64,
 }
 
 /// A number of bytes, written as a number or as text such as `"64KB"` or `"1MB"` (of 1024 each).
@@ -203,7 +203,7 @@ mod tests {
         assert_eq!(config.console.bind.port(), 8080);
         let drain = config.drain.unwrap();
         assert_eq!(
-            (&*drain.server_reference, drain.permanent, drain.linger),
+            (&*drain.server_reference, drain.permanent, drain.linger_s),
             ("other.example:8883", false, 0)
         );
     }

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 
-use mqtt_server::{Alarm, ConnectionStats, Stats};
+use mqtt_server::{Alarm, ConnectionStats, LogStats, Server, Stats};
 
 /// The type of the text (the exposition format, version 0.0.4).
 pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// What the metrics are made of.
+/// What the metrics and the status page are made of.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Figures {
     pub(crate) stats: Stats,
@@ -17,6 +17,23 @@ pub(crate) struct Figures {
     pub(crate) retained_bytes: u64,
     /// Bytes of messages and of output that waits.
     pub(crate) memory_bytes: u64,
+    /// `None` without a log.
+    pub(crate) log: Option<LogStats>,
+}
+
+impl Figures {
+    /// Those of a running server.
+    pub(crate) async fn of(server: &Server) -> Self {
+        Self {
+            stats: server.stats().await,
+            connections: server.connection_stats(),
+            alarms: server.alarms(),
+            retained: server.retained().len() as u64,
+            retained_bytes: server.retained().bytes() as u64,
+            memory_bytes: server.memory_used() as u64,
+            log: server.log_stats(),
+        }
+    }
 }
 
 /// The whole text.
@@ -57,6 +74,9 @@ pub(crate) fn render(figures: &Figures) -> String {
     ] {
         family(&mut text, name, "counter", help, &[(String::new(), value)]);
     }
+    if let Some(log) = &figures.log {
+        render_log(&mut text, log);
+    }
     let by_qos = |values: [u64; 3]| {
         let labelled = values.into_iter().enumerate().map(|(qos, value)| (format!("qos=\"{qos}\""), value));
         labelled.collect::<Vec<_>>()
@@ -79,6 +99,19 @@ pub(crate) fn render(figures: &Figures) -> String {
     text
 }
 
+fn render_log(text: &mut String, log: &LogStats) {
+    for (name, kind, help, value) in [
+        ("log_segments", "gauge", "Files of the log.", log.segments),
+        ("log_bytes", "gauge", "Bytes of the log.", log.bytes),
+        ("log_live_bytes", "gauge", "Bytes of the log that are still wanted, at most.", log.live_bytes),
+        ("log_records_total", "counter", "Records that were appended to the log.", log.records),
+        ("log_written_bytes_total", "counter", "Bytes that were written to the log.", log.written_bytes),
+        ("log_syncs_total", "counter", "Syncs of the log.", log.syncs),
+    ] {
+        family(text, name, kind, help, &[(String::new(), value)]);
+    }
+}
+
 fn family(text: &mut String, name: &str, kind: &str, help: &str, samples: &[(String, u64)]) {
     let _ = writeln!(text, "# HELP trellis_{name} {help}\n# TYPE trellis_{name} {kind}");
     for (labels, value) in samples {
@@ -95,7 +128,8 @@ mod tests {
     fn every_sample_has_its_family_and_says_why() {
         let mut stats = Stats { messages_qos1_received: 3, dropped_memory: 2, ..Stats::default() };
         stats.ended[0] = 7;
-        let figures = Figures { stats, alarms: vec![Alarm::Memory], ..Figures::default() };
+        let log = Some(LogStats { syncs: 5, ..LogStats::default() });
+        let figures = Figures { stats, alarms: vec![Alarm::Memory], log, ..Figures::default() };
         let text = render(&figures);
         for line in [
             "trellis_received_messages_total{qos=\"1\"} 3",
@@ -104,6 +138,7 @@ mod tests {
             "trellis_alarm{alarm=\"memory\"} 1",
             "trellis_alarm{alarm=\"descriptors\"} 0",
             "trellis_connections 0",
+            "trellis_log_syncs_total 5",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
         }

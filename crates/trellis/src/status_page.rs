@@ -19,21 +19,9 @@ pub(crate) struct Status {
     /// Whether clients are served and, where there is a gateway, it has its session.
     pub(crate) ready: bool,
     pub(crate) mqtt: Vec<SocketAddr>,
-    pub(crate) broker: Broker,
+    /// Figures of the broker.
+    pub(crate) broker: Figures,
     pub(crate) mesh: Option<Mesh>,
-}
-
-/// Figures of the broker.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Broker {
-    pub(crate) connections: u64,
-    pub(crate) sessions: u64,
-    pub(crate) retained: u64,
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) dropped: u64,
-    /// What `/metrics` says beside these.
-    pub(crate) figures: Figures,
 }
 
 /// What the gateway knows of its mesh.
@@ -59,30 +47,6 @@ pub(crate) struct Device {
     pub(crate) on: Option<bool>,
     /// What it last said, in a few words; empty before it has said anything.
     pub(crate) says: String,
-}
-
-impl Broker {
-    /// The figures of a running server.
-    pub(crate) async fn of(server: &mqtt_server::Server) -> Self {
-        let stats = server.stats().await;
-        let figures = Figures {
-            stats,
-            connections: server.connection_stats(),
-            alarms: server.alarms(),
-            retained: server.retained().len() as u64,
-            retained_bytes: server.retained().bytes() as u64,
-            memory_bytes: server.memory_used() as u64,
-        };
-        Self {
-            connections: stats.connections,
-            sessions: stats.sessions,
-            retained: u64::try_from(server.retained().len()).unwrap_or(u64::MAX),
-            received: stats.messages_received,
-            sent: stats.messages_sent,
-            dropped: stats.dropped(),
-            figures,
-        }
-    }
 }
 
 /// Takes the page's port.
@@ -114,7 +78,7 @@ async fn readyz(State(status): State<watch::Receiver<Status>>) -> (StatusCode, &
 }
 
 async fn metrics(State(status): State<watch::Receiver<Status>>) -> impl IntoResponse {
-    let text = metrics::render(&status.borrow().broker.figures);
+    let text = metrics::render(&status.borrow().broker);
     ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text)
 }
 
@@ -139,14 +103,14 @@ pre { overflow-x: auto; padding: .8rem 1rem; border: 1px solid var(--line); bord
 .facts { display: flex; flex-wrap: wrap; gap: .4rem 2rem; margin: 0 }
 .facts div { min-width: 6rem } .facts dt { color: GrayText; font-size: .85rem }
 .facts dd { margin: 0; font-size: 1.15rem; font-variant-numeric: tabular-nums }
-.hops { columns: 18rem; column-gap: .8rem }
+.hops { columns: 18rem; column-gap: .8rem; margin-bottom: .4rem }
 .hop { break-inside: avoid; border: 1px solid var(--line); border-radius: 8px; padding: .6rem .8rem; margin-bottom: .8rem }
 .hop h3 { font-size: .85rem; font-weight: 400; color: GrayText; margin: 0 0 .4rem }
 .lamp, .thing { display: flex; align-items: baseline; gap: .5rem; margin: .3rem 0 }
 i { width: .8rem; height: .8rem; align-self: center; flex: none }
 .lamp i { border-radius: 50%; border: 1px solid var(--dim); box-sizing: border-box }
 .lamp.on i { background: var(--on); border-color: var(--on); box-shadow: 0 0 8px var(--on) }
-b { font-weight: 500; flex: none; max-width: 62%; overflow-wrap: break-word } small { color: GrayText; margin-left: auto; text-align: right }
+b { font-weight: 500; flex: none; max-width: 70%; overflow-wrap: break-word } small { color: GrayText; margin-left: auto; text-align: right }
 </style>
 </head>
 <body>
@@ -188,7 +152,9 @@ fn render_mesh(html: &mut String, mesh: &Mesh) {
                 None => "thing",
             };
             let says = if device.says.is_empty() { "?" } else { &device.says };
-            let (name, address, says) = (escape(&device.name), escape(&device.address), escape(says));
+            // A long name breaks between its levels.
+            let name = escape(&device.name).replace('/', "/<wbr>");
+            let (address, says) = (escape(&device.address), escape(says));
             let _ = writeln!(
                 html,
                 "<div class=\"{class}\" title=\"address {address}\"><i></i><b>{name}</b><small>{says}</small></div>"
@@ -210,19 +176,19 @@ fn render_mesh(html: &mut String, mesh: &Mesh) {
 
 fn render_broker(html: &mut String, status: &Status) {
     html.push_str("<h2>Broker</h2>\n<dl class=facts>\n");
-    let broker = &status.broker;
+    let Figures { stats, retained, alarms, .. } = &status.broker;
     for (name, value) in [
-        ("connections", broker.connections),
-        ("sessions", broker.sessions),
-        ("retained", broker.retained),
-        ("messages in", broker.received),
-        ("messages out", broker.sent),
-        ("dropped", broker.dropped),
+        ("connections", stats.connections),
+        ("sessions", stats.sessions),
+        ("retained", *retained),
+        ("messages in", stats.messages_received),
+        ("messages out", stats.messages_sent),
+        ("dropped", stats.dropped()),
     ] {
         let _ = writeln!(html, "<div><dt>{name}</dt><dd>{value}</dd></div>");
     }
     html.push_str("</dl>\n");
-    for alarm in &broker.figures.alarms {
+    for alarm in alarms {
         let _ = writeln!(html, "<p class=bad>Alarm: {alarm}</p>");
     }
     for address in &status.mqtt {

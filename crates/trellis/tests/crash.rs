@@ -205,7 +205,14 @@ async fn nothing_acknowledged_is_lost_when_the_broker_is_killed() {
         server = Some(Server::start(&config, port).await);
         println!("round {round}: {} acknowledged", book.lock().unwrap().acknowledged.len());
     }
-    sleep(Duration::from_millis(500)).await;
+    let count = || book.lock().unwrap().acknowledged.len();
+    let before = count();
+    let goes_on = async {
+        while count() == before {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), goes_on).await.expect("publishers go on after the last start");
     tasks.drain(1..).for_each(|task| task.abort());
     let (acknowledged, retained) = {
         let book = book.lock().unwrap();

@@ -16,6 +16,7 @@ use faults::Faults;
 use world::World;
 
 const OPERATIONS: u32 = 200;
+#[cfg(not(feature = "sabotage"))]
 const SEEDS: u64 = 200;
 
 /// Runs the world of a seed and checks it; panics say which claim failed.
@@ -26,20 +27,11 @@ fn run(seed: u64) -> Faults {
     world.faults
 }
 
-#[expect(clippy::disallowed_methods, reason = "which worlds are run is for whoever runs them to say")]
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("TRELLIS_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TRELLIS_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[cfg(not(feature = "sabotage"))]
 #[test]
 fn whatever_the_medium_the_power_and_the_clocks_do_the_promises_hold() {
     let mut total = Faults::default();
-    let seeds = seeds();
+    let seeds = worlds::seeds(SEEDS);
     let is_one = seeds.end - seeds.start == 1;
     for seed in seeds.clone() {
         let Ok(faults) = std::panic::catch_unwind(|| run(seed)) else { panic!("seed {seed}") };
@@ -59,25 +51,7 @@ fn a_seed_gives_the_same_world_again() {
 fn every_fault_is_found_within_a_thousand_worlds() {
     use mesh_proto::sabotage::{self, Fault};
 
-    let _ = seeds();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for fault in Fault::ALL {
-        sabotage::switch_on(fault);
-        let found = (0..1_000).find_map(|seed| {
-            let panic = std::panic::catch_unwind(|| run(seed)).err()?;
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            Some((seed, text))
-        });
-        match found {
-            Some((seed, text)) => println!("{fault:?}: found in world {seed}: {text}"),
-            None => missed.push(fault),
-        }
-    }
-    sabotage::switch_on(Fault::None);
-    let _ = std::panic::take_hook();
-    assert!(missed.is_empty(), "not found: {missed:?}");
-    (0..20).for_each(|seed| {
+    worlds::every_fault_is_found(&Fault::ALL, Fault::None, sabotage::switch_on, |seed, _| {
         run(seed);
     });
 }

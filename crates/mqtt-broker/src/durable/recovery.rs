@@ -113,8 +113,9 @@ impl Session {
     }
 
     fn push(&mut self, entry: Entry) {
-        let at = self.queue.back().is_some_and(|last| last.id > entry.id);
-        if at {
+        // A record that was copied forward stands behind later messages.
+        let is_late = self.queue.back().is_some_and(|last| last.id > entry.id);
+        if is_late {
             let at = self.queue.partition_point(|other| other.id <= entry.id);
             self.queue.insert(at, entry);
         } else {

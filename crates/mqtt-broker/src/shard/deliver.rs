@@ -323,8 +323,7 @@ impl Shard {
             match &delivery.stored {
                 // It leaves only when it is known which identifier it has.
                 Some(stored) if is_durable && delivery.qos == QoS::ExactlyOnce => {
-                    let (client, id_) = (client_id.clone(), stored.id);
-                    self.record(&Record::Sent { client, id: id_, packet_id });
+                    self.record(&Record::Sent { client: client_id.clone(), id: stored.id, packet_id });
                     let held = Held::Publish { packet_id, delivery: Box::new(delivery.clone()), dup: false };
                     self.hold_back(now, id, self.store.last, held);
                 }

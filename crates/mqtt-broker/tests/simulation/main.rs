@@ -12,6 +12,7 @@ mod world;
 use world::{Counts, World};
 
 const OPERATIONS: usize = 200;
+#[cfg(not(feature = "sabotage"))]
 const SEEDS: u64 = 200;
 
 /// Runs the world of a seed and checks it; panics say which claim failed.
@@ -25,20 +26,11 @@ fn run(seed: u64, has_disk: bool) -> Counts {
     world.counts
 }
 
-#[expect(clippy::disallowed_methods, reason = "which worlds are run is for whoever runs them to say")]
-fn seeds() -> std::ops::Range<u64> {
-    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
-    match number("TRELLIS_SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("TRELLIS_SEEDS").unwrap_or(SEEDS),
-    }
-}
-
 #[cfg(not(feature = "sabotage"))]
 #[test]
 fn nothing_is_lost_doubled_reordered_or_older_than_what_is_retained() {
     let mut total = Counts::default();
-    let seeds = seeds();
+    let seeds = worlds::seeds(SEEDS);
     let is_one = seeds.end - seeds.start == 1;
     for seed in seeds.clone() {
         total.add(&run(seed, false));
@@ -52,7 +44,7 @@ fn nothing_is_lost_doubled_reordered_or_older_than_what_is_retained() {
 #[test]
 fn with_a_disk_nothing_acknowledged_is_lost_in_a_crash_and_nothing_of_qos_2_doubled() {
     let mut total = Counts::default();
-    let seeds = seeds();
+    let seeds = worlds::seeds(SEEDS);
     let is_one = seeds.end - seeds.start == 1;
     for seed in seeds.clone() {
         total.add(&run(seed, true));
@@ -66,25 +58,7 @@ fn with_a_disk_nothing_acknowledged_is_lost_in_a_crash_and_nothing_of_qos_2_doub
 fn every_fault_is_found_within_a_thousand_worlds() {
     use mqtt_broker::sabotage::{self, Fault};
 
-    let _ = seeds();
-    std::panic::set_hook(Box::new(|_| {}));
-    let mut missed = Vec::new();
-    for fault in Fault::ALL {
-        sabotage::switch_on(fault);
-        let found = (0..1_000).find_map(|seed| {
-            let panic = std::panic::catch_unwind(|| run(seed, fault.needs_disk())).err()?;
-            let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
-            Some((seed, text))
-        });
-        match found {
-            Some((seed, text)) => println!("{fault:?}: found in world {seed}: {text}"),
-            None => missed.push(fault),
-        }
-    }
-    sabotage::switch_on(Fault::None);
-    let _ = std::panic::take_hook();
-    assert!(missed.is_empty(), "not found: {missed:?}");
-    for seed in 0..20 {
-        run(seed, seed % 2 == 0);
-    }
+    worlds::every_fault_is_found(&Fault::ALL, Fault::None, sabotage::switch_on, |seed, fault| {
+        run(seed, fault.needs_disk() || (fault == Fault::None && seed % 2 == 0));
+    });
 }

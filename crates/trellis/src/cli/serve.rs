@@ -11,7 +11,8 @@ use crate::config::{Config, Drain};
 use crate::demo::{Living, Mesh, Options};
 use crate::gateway_shell;
 use crate::listener_config::Listener;
-use crate::status_page::{self, Broker, Status};
+use crate::metrics::Figures;
+use crate::status_page::{self, Status};
 
 /// Run the broker, and the gateway of a mesh, as a configuration file says
 #[derive(Debug, clap::Args)]
@@ -60,7 +61,7 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
                 server.undrain().await;
             }
             _ = refresh.tick() => {
-                let broker = Broker::of(&server).await;
+                let broker = Figures::of(&server).await;
                 let shown = mesh.as_ref().map(|mesh| mesh.status.borrow().clone());
                 sender.send_modify(|status| (status.broker, status.mesh) = (broker, shown));
             }
@@ -69,7 +70,7 @@ pub(crate) async fn run(args: Serve) -> anyhow::Result<()> {
     super::print("Stopping.\n")?;
     if let Some(config) = &config.drain {
         drain(&server, Some(config)).await;
-        tokio::time::sleep(Duration::from_secs(config.linger)).await;
+        tokio::time::sleep(Duration::from_secs(config.linger_s)).await;
     }
     if let Some(mesh) = mesh {
         mesh.stop().await?;

@@ -23,6 +23,7 @@ pub(crate) use mesh::{Mesh, Options, write_keys};
 
 use crate::cli::demo::Demo;
 use crate::gateway_shell::Broker;
+use crate::metrics::Figures;
 use crate::status_page::{self, Status};
 
 /// How often the status page's figures are renewed.
@@ -93,7 +94,7 @@ pub(crate) async fn watch_over(
             requested = &mut requested => return requested.context("cannot wait for signals"),
             error = mesh.ended() => return Err(error),
             _ = refresh.tick() => {
-                let broker = status_page::Broker::of(server).await;
+                let broker = Figures::of(server).await;
                 let shown = mesh.status.borrow().clone();
                 status_sender.send_modify(|status| (status.broker, status.mesh) = (broker, Some(shown)));
             }
