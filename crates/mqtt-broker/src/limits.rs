@@ -11,10 +11,12 @@ pub struct Limits {
     pub max_inflight: u16,
     /// Messages of QoS 2 that a client has not released.
     pub max_awaiting_rel: u16,
-    /// Messages that wait for a session; the oldest goes first.
+    /// Messages that wait for a session.
     pub max_mqueue_len: usize,
-    /// Bytes of messages that wait for a session; the oldest goes first. At least one message may wait.
+    /// Bytes of messages that wait for a session. At least one message may wait.
     pub max_mqueue_bytes: usize,
+    /// What goes when more would wait for a session.
+    pub on_quota: OnQuota,
     /// Levels of a topic name or filter.
     pub max_topic_levels: usize,
     /// Topic Aliases that a client may use on a connection, each of which may hold a topic of 64 KB.
@@ -54,6 +56,16 @@ pub struct Limits {
     pub max_memory: usize,
 }
 
+/// What a full queue loses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnQuota {
+    /// What has waited longest.
+    #[default]
+    DropOldest,
+    /// What comes.
+    DropNew,
+}
+
 /// Which member of a shared subscription gets the next message. Members that are online and can take it go
 /// before those that are not.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -79,6 +91,7 @@ impl Default for Limits {
             max_awaiting_rel: 100,
             max_mqueue_len: 1_000,
             max_mqueue_bytes: 16 * 1024 * 1024,
+            on_quota: OnQuota::default(),
             max_topic_levels: 128,
             max_topic_alias: 64,
             max_outgoing_topic_alias: 64,

@@ -63,6 +63,8 @@ stats! {
     dropped_no_subscribers,
     /// Messages that were dropped because a session's queue was full.
     dropped_queue_full,
+    /// Messages for clients that were away, which were dropped because the log holds as much as it may.
+    dropped_log_full,
     /// Messages of QoS 0 that were dropped because their connection did not read.
     dropped_slow_consumer,
     /// Messages that expired before they could be sent.
@@ -81,6 +83,8 @@ stats! {
     redispatched,
     /// Messages that the log cannot give back any more.
     dropped_damaged,
+    /// Messages that are out of reach until the next start, as the disk did not say where they are.
+    dropped_unreachable,
 }
 
 impl Stats {
@@ -90,9 +94,10 @@ impl Stats {
     }
 
     /// What was lost, by reason.
-    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 9] {
+    pub fn dropped_by_reason(&self) -> [(&'static str, u64); 11] {
         [
             ("queue_full", self.dropped_queue_full),
+            ("log_full", self.dropped_log_full),
             ("slow_consumer", self.dropped_slow_consumer),
             ("expired", self.dropped_expired),
             ("too_large", self.dropped_too_large),
@@ -101,6 +106,7 @@ impl Stats {
             ("not_authorized", self.dropped_not_authorized),
             ("no_member", self.dropped_no_member),
             ("damaged", self.dropped_damaged),
+            ("unreachable", self.dropped_unreachable),
         ]
     }
 

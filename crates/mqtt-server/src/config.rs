@@ -47,13 +47,15 @@ pub struct DurabilityConfig {
     pub fsync: Fsync,
     /// About how large a file of the log becomes, in bytes. Space is given back a file at a time.
     pub segment_bytes: u64,
+    /// Bytes that may wait in the log, of everything in it that is wanted; its files take up to twice that.
+    pub max_log_bytes: u64,
 }
 
 impl DurabilityConfig {
     /// On the disk before it is acknowledged.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let Options { fsync, segment_bytes, .. } = Options::default();
-        Self { data_dir: data_dir.into(), fsync, segment_bytes }
+        let Options { fsync, segment_bytes, max_live_bytes, .. } = Options::default();
+        Self { data_dir: data_dir.into(), fsync, segment_bytes, max_log_bytes: max_live_bytes }
     }
 }
 

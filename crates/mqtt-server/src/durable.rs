@@ -1,12 +1,14 @@
 //! The log on its disk: opened before anything else, written by a thread of its own.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clock::Instant;
 use journal::log::{self, Folder, Log, OpenError, Options, Position, Report, Storage, Writer, WriterThread};
-use mqtt_broker::{Recovery, Settings, Shard, Shared, Unreadable};
+use mqtt_broker::{BLOCK, Blocks, Recovery, Settings, Shard, Shared, Unreadable};
 
 use crate::config::DurabilityConfig;
 
@@ -61,6 +63,7 @@ pub(crate) struct Opened {
     writer: Writer,
     recovery: Recovery,
     pub(crate) report: Report,
+    data_dir: PathBuf,
 }
 
 /// The folder of the log of a data directory.
@@ -126,8 +129,12 @@ impl Opened {
     pub(crate) fn open(config: &DurabilityConfig, salt: u64) -> Result<Self, LogError> {
         let path = config.data_dir.join(FOLDER);
         let storage: Arc<dyn Storage> = Arc::new(folder(&config.data_dir)?);
-        let options =
-            Options { fsync: config.fsync, segment_bytes: config.segment_bytes, ..Options::default() };
+        let options = Options {
+            fsync: config.fsync,
+            segment_bytes: config.segment_bytes,
+            max_live_bytes: config.max_log_bytes,
+            ..Options::default()
+        };
         let (mut recovery, mut unreadable) = (Recovery::default(), None);
         let visit = |position, record: &[u8]| {
             if let Err(error) = recovery.apply(position, record) {
@@ -140,7 +147,8 @@ impl Opened {
             return Err(LogError::Unreadable { path, source });
         }
         tell(&report, &recovery);
-        Ok(Self { store: Store { log: Arc::clone(writer.log()), storage }, writer, recovery, report })
+        let store = Store { log: Arc::clone(writer.log()), storage };
+        Ok(Self { store, writer, recovery, report, data_dir: config.data_dir.clone() })
     }
 
     /// Has new shards go on with it, and begins to write.
@@ -150,10 +158,45 @@ impl Opened {
         settings: Settings,
         shards: usize,
     ) -> io::Result<(Arc<Shared>, Vec<Shard>, WriterThread)> {
-        let (shared, mut shards) = new_shards(settings, shards, Some(Arc::clone(&self.store.log)));
+        let (shared, shards) = new_shards(settings, shards, Some(Arc::clone(&self.store.log)));
+        let with_overflow = |shard: Shard| {
+            let blocks = FileBlocks::make(&self.data_dir, shard.id())?;
+            Ok(shard.with_overflow(Box::new(blocks)))
+        };
+        let mut shards = shards.into_iter().map(with_overflow).collect::<io::Result<Vec<_>>>()?;
         let store = self.store.clone();
         self.recovery.restore(now, &store.log, &mut shards, &mut |positions| store.read(positions));
         Ok((shared, shards, self.writer.start()?))
+    }
+}
+
+/// Blocks in a file without a name, which goes with the process.
+#[derive(Debug)]
+struct FileBlocks(File);
+
+impl FileBlocks {
+    fn make(folder: &Path, number: usize) -> io::Result<Self> {
+        let path = folder.join(format!("overflow-{number}"));
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        std::fs::remove_file(path)?;
+        Ok(Self(file))
+    }
+}
+
+impl Blocks for FileBlocks {
+    fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]> {
+        let mut block = [0; BLOCK];
+        self.0.read_exact_at(&mut block, u64::from(number) * BLOCK as u64)?;
+        Ok(block)
+    }
+
+    fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()> {
+        self.0.write_all_at(block, u64::from(number) * BLOCK as u64)
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.0.set_len(0)
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct Durability {
     fsync_interval_ms: std::num::NonZeroU32,
     /// About how large a file of the log becomes.
     segment_size: ByteSize,
+    /// What may wait in the log, in MB; its files take up to twice that.
+    max_log_mb: u64,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
@@ -41,7 +43,13 @@ impl Durability {
             When::Never => Fsync::Never,
         };
         let segment_bytes = u64::from(self.segment_size.0).max(MIN_SEGMENT);
-        self.enabled.then(|| DurabilityConfig { data_dir: data_dir.to_owned(), fsync, segment_bytes })
+        let max_log_bytes = self.max_log_mb.saturating_mul(1 << 20);
+        self.enabled.then(|| DurabilityConfig {
+            data_dir: data_dir.to_owned(),
+            fsync,
+            segment_bytes,
+            max_log_bytes,
+        })
     }
 }
 
@@ -55,6 +63,7 @@ impl Default for Durability {
             fsync: When::Always,
             fsync_interval_ms: const { std::num::NonZeroU32::new(100).unwrap() },
             segment_size: ByteSize(64 << 20),
+            max_log_mb: 8 << 10,
         }
     }
 }
@@ -74,9 +83,11 @@ mod tests {
 
     #[test]
     fn what_is_said_is_what_holds() {
-        let config = read("fsync = 'interval'\nfsync_interval_ms = 250\nsegment_size = '1MB'").unwrap();
+        let config =
+            read("fsync = 'interval'\nfsync_interval_ms = 250\nsegment_size = '1MB'\nmax_log_mb = 3")
+                .unwrap();
         assert_eq!(config.fsync, Fsync::Interval(Duration::from_millis(250)));
-        assert_eq!(config.segment_bytes, 1 << 20);
+        assert_eq!((config.segment_bytes, config.max_log_bytes), (1 << 20, 3 << 20));
         assert_eq!(read("enabled = false"), None);
         assert!(toml::from_str::<Durability>("fsync = 'sometimes'").is_err());
     }

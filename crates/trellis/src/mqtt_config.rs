@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mqtt_server::{Limits, QoS, SharedStrategy};
+use mqtt_server::{Limits, OnQuota, QoS, SharedStrategy};
 use serde::Deserialize;
 
 use crate::config::ByteSize;
@@ -17,10 +17,12 @@ pub(crate) struct Mqtt {
     max_inflight: std::num::NonZeroU16,
     /// QoS 2 messages of a client that it has not released.
     max_awaiting_rel: std::num::NonZeroU16,
-    /// Messages that wait for a session; the oldest goes first.
+    /// Messages that wait for a session.
     max_mqueue_len: usize,
     /// Their bytes.
     max_mqueue_bytes: ByteSize,
+    /// What a full queue loses.
+    on_quota: Quota,
     /// Bytes that wait for a connection which does not read.
     max_out_buffer: ByteSize,
     max_topic_levels: usize,
@@ -46,6 +48,16 @@ pub(crate) struct Mqtt {
     pub(crate) response_information: Option<String>,
 }
 
+/// What a full queue loses.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Quota {
+    /// What has waited longest.
+    DropOldest,
+    /// What comes.
+    DropNew,
+}
+
 /// Who gets the next message of a shared subscription.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -69,6 +81,10 @@ impl Mqtt {
             max_awaiting_rel: self.max_awaiting_rel.get(),
             max_mqueue_len: self.max_mqueue_len,
             max_mqueue_bytes: bytes(self.max_mqueue_bytes),
+            on_quota: match self.on_quota {
+                Quota::DropOldest => OnQuota::DropOldest,
+                Quota::DropNew => OnQuota::DropNew,
+            },
             max_out_buffer: bytes(self.max_out_buffer),
             max_topic_levels: self.max_topic_levels,
             max_topic_alias: self.max_topic_alias,
@@ -104,6 +120,7 @@ impl Default for Mqtt {
             max_awaiting_rel: positive(limits.max_awaiting_rel),
             max_mqueue_len: limits.max_mqueue_len,
             max_mqueue_bytes: size(limits.max_mqueue_bytes),
+            on_quota: Quota::DropOldest,
             max_out_buffer: size(limits.max_out_buffer),
             max_topic_levels: limits.max_topic_levels,
             max_topic_alias: limits.max_topic_alias,
@@ -136,12 +153,13 @@ mod tests {
     #[test]
     fn what_is_said_is_what_holds() {
         let mqtt: Mqtt = toml::from_str(
-            "max_inflight = 5\nshared_subscription_strategy = 'hash_clientid'\nserver_keepalive = 30\nmax_qos_allowed = 1",
+            "max_inflight = 5\nshared_subscription_strategy = 'hash_clientid'\non_quota = 'drop_new'\nserver_keepalive = 30\nmax_qos_allowed = 1",
         )
         .unwrap();
         let limits = mqtt.limits();
         assert_eq!((limits.max_inflight, limits.server_keepalive), (5, Some(30)));
         assert_eq!(limits.shared_subscription_strategy, SharedStrategy::HashClientId);
+        assert_eq!(limits.on_quota, OnQuota::DropNew);
         assert_eq!(limits.max_qos_allowed, QoS::AtLeastOnce);
         assert!(toml::from_str::<Mqtt>("max_inflight = 0").is_err());
     }

@@ -29,7 +29,7 @@ use self::frame::Kind;
 use self::segment::Segment;
 
 pub use self::recovery::{Loss, OpenError, Report, open, scan};
-pub use self::segment::Hold;
+pub use self::segment::{Claims, Hold};
 pub use self::storage::{Folder, Storage};
 pub use self::thread::WriterThread;
 pub use self::writer::Writer;
@@ -58,11 +58,18 @@ pub struct Options {
     pub segment_bytes: u64,
     /// Bytes that may wait to be written before the log is congested.
     pub max_waiting_bytes: usize,
+    /// Bytes of records that are wanted before the log is full.
+    pub max_live_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { fsync: Fsync::Always, segment_bytes: 64 << 20, max_waiting_bytes: 32 << 20 }
+        Self {
+            fsync: Fsync::Always,
+            segment_bytes: 64 << 20,
+            max_waiting_bytes: 32 << 20,
+            max_live_bytes: 8 << 30,
+        }
     }
 }
 
@@ -85,6 +92,7 @@ pub struct Log {
     appended: Condvar,
     durable: watch::Sender<Position>,
     is_stuck: AtomicBool,
+    is_full: AtomicBool,
     keeps_all: AtomicBool,
     evacuate: AtomicU64,
     counters: Counters,
@@ -168,6 +176,7 @@ impl Log {
             appended: Condvar::new(),
             durable: watch::Sender::new(end),
             is_stuck: AtomicBool::new(false),
+            is_full: AtomicBool::new(false),
             keeps_all: AtomicBool::new(false),
             evacuate: AtomicU64::new(0),
             counters: Counters::default(),
@@ -230,6 +239,11 @@ impl Log {
     /// Whether the last turn of the writer failed.
     pub fn is_stuck(&self) -> bool {
         self.is_stuck.load(Ordering::Relaxed)
+    }
+
+    /// Whether more is wanted of it than should be. It takes records all the same.
+    pub fn is_full(&self) -> bool {
+        self.is_full.load(Ordering::Relaxed)
     }
 
     /// From now on no segment is removed: whoever has claims is about to end, and they go with it although the records

@@ -161,6 +161,7 @@ impl Writer {
     fn look_for_waste(&self) {
         let front = self.log.lock();
         let (bytes, live) = usage(&front.segments, front.end());
+        self.log.is_full.store(live > self.log.options.max_live_bytes, Ordering::Relaxed);
         let second = front.segments.keys().nth(1).copied();
         let is_waste = front.segments.len() >= FEW_SEGMENTS && live < bytes / 2;
         let before = second.filter(|_| is_waste).unwrap_or_default();

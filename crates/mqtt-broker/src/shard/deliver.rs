@@ -20,7 +20,9 @@ use super::{Connection, ConnectionId, Shard, Subscriber};
 use crate::client::{Client, Delivery, Subscription};
 use crate::durable::Stored;
 use crate::durable::record::{How, Record, Ref};
+use crate::limits::OnQuota;
 use crate::message::Message;
+use crate::queue::{Queue, Queued};
 use crate::sabotage::{self, Fault};
 
 /// A PUBLISH as it was written for one shape of receiver: all that differs between receivers of the same shape
@@ -212,10 +214,36 @@ impl Shard {
 
     /// Has a message of QoS 1 or 2 wait for its client.
     fn enqueue(&mut self, client_id: &Text, delivery: Delivery) {
-        let limits = self.shared.limits;
+        let (limits, is_full) = (self.shared.limits, self.store.is_full());
+        let overflow = self.store.overflow.as_ref();
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        let dropped = client.enqueue(delivery, &limits);
-        self.stats.dropped_queue_full += dropped.len() as u64;
+        let (is_away, queue) = (client.connection.is_none(), &mut client.queue);
+        let is_log_full = is_full && is_away && !queue.is_empty();
+        let is_over = |queue: &Queue, messages: usize, bytes: usize| {
+            !queue.is_empty()
+                && (queue.len() + messages > limits.max_mqueue_len
+                    || queue.bytes() + bytes > limits.max_mqueue_bytes)
+        };
+        let mut dropped = Vec::new();
+        if limits.on_quota == OnQuota::DropNew && (is_log_full || is_over(queue, 1, delivery.message.size()))
+        {
+            dropped.push(Queued::Here(Box::new(delivery)));
+        } else {
+            queue.push(delivery, is_away, overflow);
+            // One goes for one that comes. The last one stays, however large it is.
+            while queue.len() > 1
+                && ((is_log_full && dropped.is_empty()) || is_over(queue, 0, 0))
+                && let Some(oldest) = queue.pop()
+            {
+                dropped.push(oldest);
+            }
+        }
+        self.stats.dropped_unreachable += queue.take_unreachable() as u64;
+        let counter = match is_log_full {
+            true => &mut self.stats.dropped_log_full,
+            false => &mut self.stats.dropped_queue_full,
+        };
+        *counter += dropped.len() as u64;
         self.finish_all(client_id, &dropped);
         let Some(client) = self.clients.get_mut(client_id) else { return };
         if client.shared > 0 && client.connection.is_some() && !client.is_busy {
@@ -250,7 +278,7 @@ impl Shard {
         while self.connection(id).is_some_and(Connection::has_room) {
             let next = self.with_client(id, |client| {
                 let has_room = client.outbound.has_room();
-                has_room.then(|| client.dequeue_loaded()).flatten()
+                has_room.then(|| client.queue.pop_loaded()).flatten()
             });
             let Some(Some(delivery)) = next else { break };
             self.send_now(now, id, &client_id, &delivery, &mut Shapes::default());

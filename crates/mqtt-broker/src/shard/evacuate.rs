@@ -1,6 +1,6 @@
 //! Copying forward what is still wanted of the front of the log, so that the front can go.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,16 +11,20 @@ use mqtt_wire::{QoS, Text};
 
 use super::store::Load;
 use super::{Shard, Timer};
-use crate::client::{Delivery, Queued};
+use crate::client::Delivery;
 use crate::durable::Stored;
 use crate::durable::record::{self, MessageId, MessageRecord, Record, Ref};
 use crate::message::Message;
+use crate::queue::{Queued, READ_AHEAD};
 
 /// Clients that are looked at before others get their turn.
 const SLICE: usize = 64;
 
 /// Records that are read at a time.
 const BATCH: usize = 128;
+
+/// Requests for records at a time.
+const MAX_OUTSTANDING: usize = 16;
 
 /// The least time between two passes.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -57,34 +61,42 @@ impl Shard {
 
     pub(super) fn evacuate_some(&mut self, now: Instant) {
         let Some(before) = self.store.evacuation.before else { return };
-        let from = self.store.evacuation.cursor.take().map_or(Bound::Unbounded, Bound::Excluded);
+        let from = self.store.evacuation.cursor.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let clients: Vec<Text> =
             self.clients.range((from, Bound::Unbounded)).take(SLICE).map(|(id, _)| id.clone()).collect();
         for client_id in &clients {
-            self.evacuate_client(now, client_id, before);
+            if self.store.evacuation.outstanding >= MAX_OUTSTANDING
+                || self.evacuate_client(now, client_id, before)
+            {
+                // It goes on with this client when something was read.
+                return;
+            }
+            self.store.evacuation.cursor = Some(client_id.clone());
         }
         if clients.len() == SLICE {
-            self.store.evacuation.cursor = clients.into_iter().next_back();
             return self.timers.set(Timer::Evacuation, now);
         }
         self.evacuate_retained(before);
         self.store.evacuation.before = None;
     }
 
-    fn evacuate_client(&mut self, now: Instant, client_id: &Text, before: Position) {
-        let Some(client) = self.clients.get_mut(client_id) else { return };
+    /// Says whether there is more to do for the client when records that were asked for are read.
+    fn evacuate_client(&mut self, now: Instant, client_id: &Text, before: Position) -> bool {
+        let Some(client) = self.clients.get_mut(client_id) else { return false };
         let is_old = |stored: &Stored| stored.position() < before;
         if client.record.as_ref().is_some_and(|hold| hold.position() < before) {
             self.record_session(now, client_id, true);
         }
-        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let Some(client) = self.clients.get_mut(client_id) else { return false };
+        let has_more = client.queue.unroll_before(before, BATCH);
+        self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
         let is_old_delivery = |delivery: &Delivery| delivery.stored.as_ref().is_some_and(is_old);
         let sent: Vec<Delivery> = (client.outbound.messages_mut())
             .filter(|(_, delivery)| is_old_delivery(delivery))
             .map(|(_, delivery)| delivery.clone())
             .collect();
         let (mut here, mut away) = (Vec::new(), Vec::new());
-        for queued in &client.queue {
+        for queued in client.queue.iter() {
             match queued {
                 Queued::Here(delivery) if is_old_delivery(delivery) => here.push((**delivery).clone()),
                 Queued::Stored(queued) if is_old(&queued.stored) => away.push(queued.stored.position()),
@@ -100,26 +112,45 @@ impl Shard {
             self.store.evacuation.outstanding += 1;
             self.request_load(Load { client, positions, is_for_copy: true });
         }
+        has_more
     }
 
-    /// What was read for this: copies it. What cannot be read will be found out when it is to be sent.
+    /// What was read for this: copies it, but for what is of no use any more.
     pub(super) fn copy_loaded(
         &mut self,
         client_id: &Text,
         messages: &BTreeMap<Position, Option<Arc<Message>>>,
     ) {
         self.store.evacuation.outstanding -= 1;
-        let Some(client) = self.clients.get(client_id) else { return };
+        if self.store.evacuation.before.is_some() {
+            self.timers.set(Timer::Evacuation, self.now);
+        }
+        let now = self.now;
+        let Some(client) = self.clients.get_mut(client_id) else { return };
+        let keep = if client.connection.is_some() { READ_AHEAD } else { 0 };
+        let (mut damaged, mut expired) = (BTreeSet::new(), BTreeSet::new());
+        for (&position, message) in messages {
+            match message {
+                None => _ = damaged.insert(position),
+                Some(message) if message.has_expired(now) => _ = expired.insert(position),
+                Some(_) => {}
+            }
+        }
+        let (damaged, expired) = (client.queue.take_at(&damaged), client.queue.take_at(&expired));
         let mut read = Vec::new();
         for stored in client.queue.iter().filter_map(Queued::stored) {
-            if read.len() == messages.len() {
-                break;
-            }
             if let Some(Some(message)) = messages.get(&stored.position()) {
                 read.push((Arc::clone(message), stored.clone()));
             }
         }
+        self.stats.dropped_damaged += damaged.len() as u64;
+        self.stats.dropped_expired += expired.len() as u64;
+        self.finish_all(client_id, &damaged);
+        self.finish_all(client_id, &expired);
         self.move_for(client_id, &read);
+        if let Some(client) = self.clients.get_mut(client_id) {
+            client.queue.put_away(keep, self.store.overflow.as_ref());
+        }
     }
 
     /// Has everything that a client holds of these messages refer to copies at the end of the log.
@@ -145,7 +176,7 @@ impl Shard {
             }
         }
         let mut left = moves.len();
-        for queued in &mut client.queue {
+        for queued in client.queue.iter_mut() {
             if left == 0 {
                 break;
             }

@@ -9,11 +9,12 @@ use mqtt_wire::{QoS, Text, TopicName};
 use super::deliver::Shapes;
 use super::{Shard, Subscriber, Timer};
 use crate::Shared;
-use crate::client::{Away, Client, Delivery, Queued};
+use crate::client::{Client, Delivery};
 use crate::durable::Stored;
 use crate::durable::record::{MessageId, Record, SessionRecord};
 use crate::durable::recovery::{At, Entry, Kept, Recovery, Session, Unrouted};
 use crate::message::Message;
+use crate::queue::{Away, Queued};
 use crate::routes::{ShardId, ShardSet};
 
 /// In the place of a shard: all of them are done with a message.
@@ -188,14 +189,13 @@ impl Shard {
         for entry in queue {
             if entry.group.is_some() {
                 let delivery = self.restore_delivery(&client_id, log, entry, read);
-                delivery.into_iter().for_each(|delivery| client.requeue(Queued::Here(Box::new(delivery))));
+                delivery
+                    .into_iter()
+                    .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
             } else if let Some(hold) = log.hold(entry.at.position, entry.at.bytes as usize) {
                 let stored = Stored { id: entry.id, hold }.for_client(&client_id);
-                client.requeue(Queued::Stored(Box::new(Away {
-                    stored,
-                    how: entry.how,
-                    size: entry.at.bytes,
-                })));
+                let away = Away { stored, how: entry.how, size: entry.at.bytes };
+                client.queue.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
             }
         }
         client.shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();

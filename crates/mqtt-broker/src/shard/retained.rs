@@ -98,7 +98,7 @@ impl Shard {
         let Some(client) = self.clients.get(client) else { return false };
         let Some(connection) = client.connection.and_then(|id| self.connection(id)) else { return false };
         client.queue.len() <= limits.max_mqueue_len / 4
-            && client.queue_bytes() <= limits.max_mqueue_bytes / 4
+            && client.queue.bytes() <= limits.max_mqueue_bytes / 4
             && connection.waiting_bytes <= limits.max_out_buffer / 4
     }
 

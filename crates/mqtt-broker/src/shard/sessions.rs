@@ -23,10 +23,10 @@ impl Shard {
             return self.end_session(now, client_id);
         }
         self.report_member(client_id);
-        let waiting = self.clients.get_mut(client_id).map(crate::client::Client::take_shared);
+        let waiting = self.clients.get_mut(client_id).map(|client| client.queue.take_shared());
         self.give_back(client_id, waiting.unwrap_or_default());
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        client.put_away();
+        client.queue.put_away(0, self.store.overflow.as_ref());
         let end = now + client.expiry;
         client.ends_at = Some(end);
         let at = client.will_at.map_or(end, |will| will.min(end));
@@ -89,7 +89,7 @@ impl Shard {
             }
             self.forget_subscription(filter, client_id);
         }
-        let waiting = client.take_shared();
+        let waiting = client.queue.take_shared();
         let (sent, over): (Vec<_>, Vec<_>) =
             client.outbound.into_messages().partition(|delivery| delivery.qos == QoS::AtLeastOnce);
         for Delivery { stored, group, .. } in over {

@@ -15,10 +15,12 @@ use mqtt_wire::{Packet, PacketId, QoS, Text, TopicFilter};
 
 use super::deliver::Shapes;
 use super::{ConnectionId, Shard};
-use crate::client::{Client, Delivery, Queued};
+use crate::client::{Client, Delivery};
 use crate::durable::Stored;
 use crate::durable::record::{self, MessageRecord, Record, SessionRecord, Whole};
 use crate::message::Message;
+use crate::overflow::{Blocks, Overflow};
+use crate::queue::Queued;
 use crate::routes::ShardSet;
 use crate::sabotage::{self, Fault};
 
@@ -26,6 +28,8 @@ use crate::sabotage::{self, Fault};
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) log: Option<Arc<Log>>,
+    /// Where long queues go.
+    pub(super) overflow: Option<Arc<Overflow>>,
     /// Where records are put together.
     scratch: BytesMut,
     /// Up to where everything is durable, as far as this shard was told.
@@ -80,6 +84,11 @@ impl Store {
         let durable = log.as_ref().map_or(Position::default(), |log| log.durable());
         Self { log, durable, ..Self::default() }
     }
+
+    /// Whether the log holds as much as it may.
+    pub(super) fn is_full(&self) -> bool {
+        self.log.as_ref().is_some_and(|log| log.is_full())
+    }
 }
 
 /// A shard that ends, or breaks down, lets go of claims on what is wanted after the next start.
@@ -92,6 +101,14 @@ impl Drop for Shard {
 }
 
 impl Shard {
+    /// Has queues whose messages the log has take no memory: instead, a few bytes for each message go to `blocks`.
+    /// Comes before all else.
+    #[must_use]
+    pub fn with_overflow(mut self, blocks: Box<dyn Blocks>) -> Self {
+        self.store.overflow = Some(Overflow::new(blocks));
+        self
+    }
+
     /// Appends a record; `None` without a log.
     pub(super) fn record(&mut self, record: &Record) -> Option<Appended> {
         let log = self.store.log.as_ref()?;
@@ -334,7 +351,8 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id).filter(|client| !client.is_loading) else {
             return;
         };
-        let positions = client.to_load();
+        let positions = client.queue.to_load();
+        self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
         if !positions.is_empty() {
             client.is_loading = true;
             self.request_load(Load { client: client_id.clone(), positions, is_for_copy: false });
@@ -359,7 +377,7 @@ impl Shard {
         }
         let Some(client) = self.clients.get_mut(&client_id) else { return };
         client.is_loading = false;
-        let lost = client.take_loaded(messages);
+        let lost = client.queue.take_loaded(messages);
         let connection = client.connection;
         self.stats.dropped_damaged += lost.len() as u64;
         self.finish_all(&client_id, &lost);

@@ -1,11 +1,12 @@
 //! The disk of a world, and what it does: the process is killed, the power goes, the disk is full for a while.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use journal::log::fault::FaultyDisk;
 use journal::log::{Fsync, Options, Position, Writer, open};
-use mqtt_broker::{Recovery, Settings, Shard, Shared};
+use mqtt_broker::{BLOCK, Recovery, Settings, Shard, Shared};
 use mqtt_wire::{PacketId, QoS};
 
 use crate::world::{CLIENTS, Peer, SHARDS, WORKERS, World};
@@ -17,7 +18,12 @@ pub(crate) struct Disk {
 }
 
 /// Small segments, so that they come and go.
-const OPTIONS: Options = Options { fsync: Fsync::Always, segment_bytes: 6_000, max_waiting_bytes: 1 << 20 };
+const OPTIONS: Options = Options {
+    fsync: Fsync::Always,
+    segment_bytes: 6_000,
+    max_waiting_bytes: 1 << 20,
+    max_live_bytes: u64::MAX,
+};
 
 impl Disk {
     fn open(disk: FaultyDisk) -> (Self, Recovery) {
@@ -31,12 +37,38 @@ impl Disk {
     }
 }
 
+/// Where queues go when memory is not for them.
+#[derive(Debug, Default)]
+struct Blocks(Vec<[u8; BLOCK]>);
+
+impl mqtt_broker::Blocks for Blocks {
+    fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]> {
+        self.0.get(number as usize).copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+    }
+
+    fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()> {
+        let index = number as usize;
+        self.0.resize(self.0.len().max(index + 1), [0; BLOCK]);
+        self.0[index] = *block;
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.0.clear();
+        Ok(())
+    }
+}
+
+fn shard(id: usize, shared: &Arc<Shared>) -> Shard {
+    Shard::new(id, Arc::clone(shared)).with_overflow(Box::new(Blocks::default()))
+}
+
 /// The shards of a broker, with a disk or without.
 pub(crate) fn start(settings: Settings, has_disk: bool) -> (Arc<Shared>, Vec<Shard>, Option<Disk>) {
     let disk = has_disk.then(|| Disk::open(FaultyDisk::default()).0);
     let log = disk.as_ref().map(|disk| Arc::clone(disk.writer.log()));
     let shared = Shared::with_log(SHARDS, settings, log);
-    let shards = (0..SHARDS).map(|id| Shard::new(id, Arc::clone(&shared))).collect();
+    let shards = (0..SHARDS).map(|id| shard(id, &shared)).collect();
     (shared, shards, disk)
 }
 
@@ -104,7 +136,7 @@ impl World {
         let rules = self.shared.acl.load_full();
         self.shared = Shared::with_log(SHARDS, settings, Some(Arc::clone(disk.writer.log())));
         self.shared.acl.store(rules);
-        self.shards = (0..SHARDS).map(|id| Shard::new(id, Arc::clone(&self.shared))).collect();
+        self.shards = (0..SHARDS).map(|id| shard(id, &self.shared)).collect();
         let log = Arc::clone(disk.writer.log());
         let mut read = |positions: &[Position]| log.read(&disk.disk, positions);
         recovery.restore(self.now, &log, &mut self.shards, &mut read);

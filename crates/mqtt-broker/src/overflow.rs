@@ -1,0 +1,289 @@
+//! Where the queues of clients that are away, or far behind, go: a few bytes for each message, in blocks beside the
+//! memory.
+//!
+//! The log has the messages, and who is to get them; this only spares a start to find out again. What is in the blocks
+//! is worth nothing after the process. A queue is a [`Chain`] of blocks, each of which names the next; in memory are
+//! the ends of it, whatever its length.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::{Buf as _, BufMut as _};
+use journal::log::{Claims, Position};
+use mqtt_wire::QoS;
+
+use crate::durable::Stored;
+use crate::durable::record::How;
+use crate::queue::Away;
+
+/// Bytes of a block.
+pub const BLOCK: usize = 512;
+
+/// Bytes of an entry: `id:64 · position:64 · claim:32 · size:32 · QoS and RETAIN:8 · Subscription Identifier:32`.
+const ENTRY: usize = 29;
+
+/// Bytes before the entries of a block: `check:32 · next:32`.
+const HEADER: usize = 8;
+
+/// Entries of a block.
+const ENTRIES: usize = (BLOCK - HEADER) / ENTRY;
+
+/// In the place of a block's number: there is none.
+const NONE: u32 = u32::MAX;
+
+/// Blocks by their numbers, from 0 on.
+pub trait Blocks: std::fmt::Debug + Send {
+    /// A block that was written.
+    ///
+    /// # Errors
+    /// What the system says, here and below.
+    fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]>;
+    /// Writes a block.
+    fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()>;
+    /// Forgets all blocks.
+    fn clear(&mut self) -> io::Result<()>;
+}
+
+/// The blocks of a shard.
+#[derive(Debug)]
+pub(crate) struct Overflow(Mutex<Allocator>);
+
+#[derive(Debug)]
+struct Allocator {
+    blocks: Box<dyn Blocks>,
+    /// The first of those that were used and are not, each of which names the next.
+    free: u32,
+    /// How many there are.
+    end: u32,
+    used: u32,
+}
+
+impl Overflow {
+    pub(crate) fn new(blocks: Box<dyn Blocks>) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Allocator { blocks, free: NONE, end: 0, used: 0 })))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Allocator> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Allocator {
+    fn read(&mut self, number: u32) -> io::Result<(u32, [u8; BLOCK])> {
+        let block = self.blocks.read(number)?;
+        let mut header = &block[..HEADER];
+        let (check, next) = (header.get_u32(), header.get_u32());
+        if check != checksum(number, &block) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "a block is damaged"));
+        }
+        Ok((next, block))
+    }
+
+    fn write(&mut self, number: u32, next: u32, entries: &[u8]) -> io::Result<()> {
+        let mut block = [0; BLOCK];
+        block[4..HEADER].copy_from_slice(&next.to_be_bytes());
+        block[HEADER..HEADER + entries.len()].copy_from_slice(entries);
+        let check = checksum(number, &block);
+        block[..4].copy_from_slice(&check.to_be_bytes());
+        self.blocks.write(number, &block)
+    }
+
+    fn allocate(&mut self) -> u32 {
+        self.used += 1;
+        if self.free != NONE {
+            let number = self.free;
+            // Blocks behind one that cannot be read are not used again.
+            self.free = self.read(number).map_or(NONE, |(next, _)| next);
+            return number;
+        }
+        self.end += 1;
+        self.end - 1
+    }
+
+    /// Takes back a row of `count` blocks, the last of which is not written.
+    fn release(&mut self, first: u32, last: u32, count: u32) {
+        self.used -= count;
+        if self.used == 0 {
+            (self.free, self.end) = (NONE, 0);
+            // It only takes room until it is used again.
+            let _ = self.blocks.clear();
+        } else if self.write(last, self.free, &[]).is_ok() {
+            self.free = first;
+        }
+    }
+}
+
+fn checksum(number: u32, block: &[u8; BLOCK]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new_with_initial(number);
+    hasher.update(&block[4..]);
+    hasher.finalize()
+}
+
+/// Messages of a queue, in their order, which is that of their places in the log.
+#[derive(Debug)]
+pub(crate) struct Chain {
+    overflow: Arc<Overflow>,
+    /// The first block that was written, and the one that is to be written next.
+    row: Option<(u32, u32)>,
+    /// Blocks of the row, the last one included.
+    blocks: u32,
+    /// Entries of the first block, or of `tail`, that were taken.
+    taken: u8,
+    /// Entries behind the blocks: less than a block is full of, unless blocks cannot be written.
+    tail: Vec<u8>,
+    len: usize,
+    bytes: usize,
+    last: Position,
+    claims: Claims,
+}
+
+impl Chain {
+    pub(crate) fn new(overflow: &Arc<Overflow>) -> Self {
+        Self {
+            overflow: Arc::clone(overflow),
+            row: None,
+            blocks: 0,
+            taken: 0,
+            tail: Vec::new(),
+            len: 0,
+            bytes: 0,
+            last: Position::default(),
+            claims: Claims::default(),
+        }
+    }
+
+    /// How many messages there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What they count for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether none is before this place.
+    pub(crate) fn is_from(&self, position: Position) -> bool {
+        self.claims.oldest().is_none_or(|oldest| oldest >= position)
+    }
+
+    /// Whether a message can go behind the others. One that matches several subscriptions with identifiers has more of
+    /// them than there is room for.
+    pub(crate) fn takes(&self, away: &Away) -> bool {
+        away.stored.position() >= self.last && Self::has_room_for(away)
+    }
+
+    pub(crate) fn has_room_for(away: &Away) -> bool {
+        away.how.identifiers.len() <= 1
+    }
+
+    pub(crate) fn push(&mut self, away: &Away) {
+        let Away { stored, how, size } = away;
+        self.last = stored.position();
+        self.tail.put_u64(stored.id);
+        self.tail.put_u64(self.last.0);
+        self.tail.put_u32(stored.hold.bytes());
+        self.tail.put_u32(*size);
+        self.tail.put_u8(how.qos as u8 | u8::from(how.retain) << 2);
+        self.tail.put_u32(how.identifiers.first().copied().unwrap_or(0));
+        self.claims.absorb(&stored.hold);
+        self.len += 1;
+        self.bytes += *size as usize;
+        if self.tail.len() >= ENTRIES * ENTRY {
+            // What cannot be written stays, and is tried again with the next one.
+            let _ = self.write_blocks();
+        }
+    }
+
+    fn write_blocks(&mut self) -> io::Result<()> {
+        self.forget_taken();
+        let overflow = Arc::clone(&self.overflow);
+        let mut allocator = overflow.lock();
+        while self.tail.len() >= ENTRIES * ENTRY {
+            let (first, here) = *self.row.get_or_insert_with(|| {
+                self.blocks += 1;
+                let number = allocator.allocate();
+                (number, number)
+            });
+            let next = allocator.allocate();
+            if let Err(error) = allocator.write(here, next, &self.tail[..ENTRIES * ENTRY]) {
+                allocator.release(next, next, 1);
+                return Err(error);
+            }
+            self.blocks += 1;
+            self.row = Some((first, next));
+            self.tail.drain(..ENTRIES * ENTRY);
+        }
+        Ok(())
+    }
+
+    /// Takes the oldest messages: as many as lie together, and no more than `most` (at most 128), as long as their places are before
+    /// `before`.
+    ///
+    /// # Errors
+    /// When they cannot be read: then what is left of the chain is of no use, and stays wanted in the log.
+    pub(crate) fn take(&mut self, most: usize, before: Option<Position>) -> io::Result<Vec<Away>> {
+        let (mut taken, mut count) = (Vec::new(), 0_u8);
+        let block = self.first_block().map(|first| self.overflow.lock().read(first)).transpose()?;
+        let all = match &block {
+            Some((_, block)) => &block[HEADER..HEADER + ENTRIES * ENTRY],
+            None => &self.tail[..],
+        };
+        let mut entries = &all[usize::from(self.taken) * ENTRY..];
+        while taken.len() < most && entries.len() >= ENTRY {
+            let (mut entry, rest) = entries.split_at(ENTRY);
+            let (id, position) = (entry.get_u64(), Position(entry.get_u64()));
+            if before.is_some_and(|before| position >= before) {
+                break;
+            }
+            (entries, count) = (rest, count + 1);
+            let (bytes, size, bits) = (entry.get_u32(), entry.get_u32(), entry.get_u8());
+            let identifiers = Some(entry.get_u32()).filter(|&identifier| identifier > 0);
+            let qos = QoS::try_from(bits & 3).unwrap_or(QoS::AtLeastOnce);
+            let how = How { qos, retain: bits & 4 != 0, identifiers: identifiers.into_iter().collect() };
+            self.bytes -= size as usize;
+            // It was taken over with the entry.
+            let Some(hold) = self.claims.split(position, bytes) else { continue };
+            taken.push(Away { stored: Stored { id, hold }, how, size });
+        }
+        let is_through = entries.is_empty() && block.is_some();
+        self.len -= usize::from(count);
+        self.taken += count;
+        if let (true, Some((next, _)), Some((first, last))) = (is_through, block, self.row) {
+            self.overflow.lock().release(first, first, 1);
+            self.blocks -= 1;
+            self.row = Some((next, last));
+            self.taken = 0;
+        }
+        if usize::from(self.taken) * 2 > ENTRIES {
+            self.forget_taken();
+        }
+        Ok(taken)
+    }
+
+    /// The oldest block, if there is one.
+    fn first_block(&self) -> Option<u32> {
+        self.row.filter(|(first, next)| first != next).map(|(first, _)| first)
+    }
+
+    /// Makes room where entries of the tail were taken.
+    fn forget_taken(&mut self) {
+        if self.first_block().is_none() {
+            self.tail.drain(..usize::from(self.taken) * ENTRY);
+            self.taken = 0;
+        }
+    }
+
+    /// Has what is left stay in the log, although nobody will find it here.
+    pub(crate) fn abandon(mut self) {
+        self.claims.keep();
+    }
+}
+
+impl Drop for Chain {
+    fn drop(&mut self) {
+        if let Some((first, last)) = self.row {
+            self.overflow.lock().release(first, last, self.blocks);
+        }
+    }
+}

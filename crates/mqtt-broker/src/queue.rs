@@ -1,0 +1,329 @@
+//! The messages of QoS 1 and 2 that wait for a client.
+//!
+//! While the client is there and not far behind they are in memory. Else those that the log has are known by their place
+//! in it ([`Away`]), and of many even that is outside of the memory ([`Chain`]).
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use journal::log::Position;
+
+use crate::client::Delivery;
+use crate::durable::Stored;
+use crate::durable::record::How;
+use crate::message::Message;
+use crate::overflow::{Chain, Overflow};
+
+/// Messages of a queue that are in memory at most, if the log has them.
+pub(crate) const READ_AHEAD: usize = 64;
+
+/// A message that waits for its client: itself, or where the log has it.
+#[derive(Debug)]
+pub(crate) enum Queued {
+    Here(Box<Delivery>),
+    Stored(Box<Away>),
+}
+
+/// A message that is not in memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Away {
+    pub(crate) stored: Stored,
+    pub(crate) how: How,
+    pub(crate) size: u32,
+}
+
+impl Queued {
+    fn size(&self) -> usize {
+        match self {
+            Self::Here(delivery) => delivery.message.size(),
+            Self::Stored(away) => away.size as usize,
+        }
+    }
+
+    pub(crate) fn stored(&self) -> Option<&Stored> {
+        match self {
+            Self::Here(delivery) => delivery.stored.as_ref(),
+            Self::Stored(away) => Some(&away.stored),
+        }
+    }
+
+    pub(crate) fn group(&self) -> Option<&mqtt_wire::TopicFilter> {
+        match self {
+            Self::Here(delivery) => delivery.group.as_ref(),
+            Self::Stored(_) => None,
+        }
+    }
+
+    /// The same with its message in the log only, if it is there. What is for a group stays, as it may have to go
+    /// to somebody else.
+    fn put_away(self) -> Self {
+        match self {
+            Self::Here(delivery) if delivery.group.is_none() => {
+                let size = u32::try_from(delivery.message.size()).unwrap_or(u32::MAX);
+                let (qos, retain) = (delivery.qos, delivery.retain);
+                match delivery.stored.clone() {
+                    Some(stored) => Self::Stored(Box::new(Away {
+                        stored,
+                        how: How { qos, retain, identifiers: delivery.identifiers },
+                        size,
+                    })),
+                    None => Self::Here(delivery),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Item {
+    One(Queued),
+    Chain(Box<Chain>),
+}
+
+/// Messages that wait for a client, in their order.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    items: VecDeque<Item>,
+    len: usize,
+    bytes: usize,
+    /// Messages that are out of reach until the next start.
+    unreachable: usize,
+}
+
+impl Queue {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// What the messages count for.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Messages that were found to be out of reach, since this was last asked.
+    pub(crate) fn take_unreachable(&mut self) -> usize {
+        std::mem::take(&mut self.unreachable)
+    }
+
+    /// Queues a message. If its client is away, or far behind, a message that the log has stays there.
+    pub(crate) fn push(&mut self, delivery: Delivery, is_away: bool, overflow: Option<&Arc<Overflow>>) {
+        let queued = Queued::Here(Box::new(delivery));
+        self.len += 1;
+        self.bytes += queued.size();
+        let is_far_behind = is_away || self.len > READ_AHEAD;
+        self.append(if is_far_behind { queued.put_away() } else { queued }, overflow);
+    }
+
+    /// Queues what was queued before a restart.
+    pub(crate) fn restore(&mut self, queued: Queued, overflow: Option<&Arc<Overflow>>) {
+        self.len += 1;
+        self.bytes += queued.size();
+        self.append(queued, overflow);
+    }
+
+    fn append(&mut self, queued: Queued, overflow: Option<&Arc<Overflow>>) {
+        let (Queued::Stored(away), Some(overflow)) = (&queued, overflow) else {
+            return self.items.push_back(Item::One(queued));
+        };
+        match self.items.back_mut() {
+            Some(Item::Chain(chain)) if chain.takes(away) => chain.push(away),
+            _ if Chain::has_room_for(away) => {
+                let mut chain = Box::new(Chain::new(overflow));
+                chain.push(away);
+                self.items.push_back(Item::Chain(chain));
+            }
+            _ => self.items.push_back(Item::One(queued)),
+        }
+    }
+
+    /// Takes the oldest message.
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
+        self.unroll(1, 1);
+        let Item::One(queued) = self.items.pop_front()? else { return None };
+        self.len -= 1;
+        self.bytes -= queued.size();
+        Some(queued)
+    }
+
+    /// Takes the oldest message, if it is in memory.
+    pub(crate) fn pop_loaded(&mut self) -> Option<Delivery> {
+        let Item::One(Queued::Here(_)) = self.items.front()? else { return None };
+        match self.pop()? {
+            Queued::Here(delivery) => Some(*delivery),
+            Queued::Stored(_) => None,
+        }
+    }
+
+    /// Has the first `wanted` messages be known one by one, and `most` from one chain.
+    fn unroll(&mut self, wanted: usize, most: usize) {
+        let mut at = 0;
+        while at < wanted {
+            match self.items.get(at) {
+                None => return,
+                Some(Item::One(_)) => at += 1,
+                Some(Item::Chain(_)) => {
+                    let before = self.items.len();
+                    if self.unroll_at(at, most, None) == 0 && self.items.len() == before {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Takes messages out of the chain at an index, to its place. Says how many.
+    fn unroll_at(&mut self, at: usize, most: usize, before: Option<Position>) -> usize {
+        let Some(Item::Chain(chain)) = self.items.get_mut(at) else { return 0 };
+        match chain.take(most, before) {
+            Ok(taken) => {
+                if chain.len() == 0 {
+                    self.items.remove(at);
+                }
+                let count = taken.len();
+                for (index, away) in taken.into_iter().enumerate() {
+                    self.items.insert(at + index, Item::One(Queued::Stored(Box::new(away))));
+                }
+                count
+            }
+            Err(_) => {
+                self.len -= chain.len();
+                self.bytes -= chain.bytes();
+                self.unreachable += chain.len();
+                if let Some(Item::Chain(chain)) = self.items.remove(at) {
+                    chain.abandon();
+                }
+                0
+            }
+        }
+    }
+
+    /// Leaves to the log what it has, but for the first `keep` messages.
+    pub(crate) fn put_away(&mut self, keep: usize, overflow: Option<&Arc<Overflow>>) {
+        let rest = self.items.split_off(keep.min(self.items.len()));
+        for item in rest {
+            match item {
+                Item::One(queued) => {
+                    self.bytes -= queued.size();
+                    let queued = queued.put_away();
+                    self.bytes += queued.size();
+                    self.append(queued, overflow);
+                }
+                Item::Chain(chain) => self.items.push_back(Item::Chain(chain)),
+            }
+        }
+        self.items.shrink_to_fit();
+    }
+
+    /// Where the next messages are, if the first of them is not in memory.
+    pub(crate) fn to_load(&mut self) -> Vec<Position> {
+        if let Some(Item::Chain(_) | Item::One(Queued::Stored(_))) = self.items.front() {
+            self.unroll(READ_AHEAD, READ_AHEAD);
+        }
+        let away = self.items.iter().map_while(|item| match item {
+            Item::One(Queued::Stored(away)) => Some(away.stored.position()),
+            _ => None,
+        });
+        away.take(READ_AHEAD).collect()
+    }
+
+    /// Puts messages that were read from the log to their places, if they are still there. Returns those that could
+    /// not be read.
+    pub(crate) fn take_loaded(
+        &mut self,
+        mut loaded: BTreeMap<Position, Option<Arc<Message>>>,
+    ) -> Vec<Queued> {
+        let mut lost = Vec::new();
+        let mut at = 0;
+        while !loaded.is_empty() && at < self.items.len().min(2 * READ_AHEAD) {
+            let Item::One(Queued::Stored(away)) = &self.items[at] else {
+                at += 1;
+                continue;
+            };
+            let position = away.stored.position();
+            match loaded.remove(&position) {
+                None => at += 1,
+                Some(Some(message)) => {
+                    self.bytes = self.bytes - away.size as usize + message.size();
+                    let Away { stored, how: How { qos, retain, identifiers }, .. } = (**away).clone();
+                    let stored = Some(stored);
+                    let delivery = Delivery { message, qos, retain, identifiers, group: None, stored };
+                    self.items[at] = Item::One(Queued::Here(Box::new(delivery)));
+                    at += 1;
+                }
+                Some(None) => {
+                    self.len -= 1;
+                    self.bytes -= away.size as usize;
+                    if let Some(Item::One(queued)) = self.items.remove(at) {
+                        lost.push(queued);
+                    }
+                }
+            }
+        }
+        lost
+    }
+
+    /// Takes messages out that are known one by one, by their places in the log.
+    pub(crate) fn take_at(&mut self, positions: &BTreeSet<Position>) -> Vec<Queued> {
+        let is_meant =
+            |queued: &Queued| queued.stored().is_some_and(|stored| positions.contains(&stored.position()));
+        let mut taken = Vec::new();
+        for item in std::mem::take(&mut self.items) {
+            match item {
+                Item::One(queued) if is_meant(&queued) => {
+                    self.len -= 1;
+                    self.bytes -= queued.size();
+                    taken.push(queued);
+                }
+                other => self.items.push_back(other),
+            }
+        }
+        taken
+    }
+
+    /// Takes the messages of shared subscriptions out of the queue: another member can have them.
+    pub(crate) fn take_shared(&mut self) -> Vec<Delivery> {
+        let mut shared = Vec::new();
+        for item in std::mem::take(&mut self.items) {
+            match item {
+                Item::One(Queued::Here(delivery)) if delivery.group.is_some() => {
+                    self.len -= 1;
+                    self.bytes -= delivery.message.size();
+                    shared.push(*delivery);
+                }
+                other => self.items.push_back(other),
+            }
+        }
+        shared
+    }
+
+    /// Those that are known one by one.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Queued> {
+        self.items.iter().filter_map(|item| match item {
+            Item::One(queued) => Some(queued),
+            Item::Chain(_) => None,
+        })
+    }
+
+    /// The same, to change where they are.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Queued> {
+        self.items.iter_mut().filter_map(|item| match item {
+            Item::One(queued) => Some(queued),
+            Item::Chain(_) => None,
+        })
+    }
+
+    /// Has up to `most` messages whose places are before `before` be known one by one. Says whether there were any.
+    pub(crate) fn unroll_before(&mut self, before: Position, most: usize) -> bool {
+        let has_old = |item: &Item| matches!(item, Item::Chain(chain) if !chain.is_from(before));
+        let Some(at) = self.items.iter().position(has_old) else { return false };
+        self.unroll_at(at, most, Some(before)) > 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,224 @@
+use std::io;
+use std::sync::Mutex;
+
+use bytes::Bytes;
+use clock::Instant;
+use journal::log::fault::FaultyDisk;
+use journal::log::{Log, Options, open};
+use mqtt_wire::{Publish, QoS, Text, TopicName};
+use proptest::prelude::*;
+use smallvec::SmallVec;
+
+use super::*;
+use crate::overflow::{BLOCK, Blocks};
+
+/// Blocks in memory, which cannot be written or read while it is said so. Clones are the same.
+#[derive(Clone, Debug, Default)]
+struct Memory(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    blocks: Vec<[u8; BLOCK]>,
+    is_full: bool,
+    is_broken: bool,
+    most: usize,
+}
+
+impl Blocks for Memory {
+    fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]> {
+        let state = self.0.lock().unwrap();
+        match state.blocks.get(number as usize) {
+            Some(block) if !state.is_broken => Ok(*block),
+            _ => Err(io::ErrorKind::UnexpectedEof.into()),
+        }
+    }
+
+    fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()> {
+        let mut state = self.0.lock().unwrap();
+        if state.is_full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let length = state.blocks.len().max(number as usize + 1);
+        state.blocks.resize(length, [0; BLOCK]);
+        state.blocks[number as usize] = *block;
+        state.most = state.most.max(length);
+        Ok(())
+    }
+
+    fn clear(&mut self) -> io::Result<()> {
+        self.0.lock().unwrap().blocks.clear();
+        Ok(())
+    }
+}
+
+struct Bench {
+    log: Arc<Log>,
+    blocks: Memory,
+    overflow: Arc<Overflow>,
+    queue: Queue,
+    /// What has to come, by the number in its payload.
+    model: VecDeque<u64>,
+    next: u64,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let options = Options { segment_bytes: 2_000, ..Options::default() };
+        let (writer, _) = open(Arc::new(FaultyDisk::default()), options, 1, |_, _| {}).unwrap();
+        let (blocks, log) = (Memory::default(), Arc::clone(writer.log()));
+        let overflow = Overflow::new(Box::new(blocks.clone()));
+        Self { log, blocks, overflow, queue: Queue::default(), model: VecDeque::new(), next: 0 }
+    }
+
+    fn push(&mut self, is_away: bool, identifiers: &[u32], is_stored: bool) {
+        self.next += 1;
+        let payload = Bytes::copy_from_slice(&self.next.to_be_bytes());
+        let publish = Publish::new(TopicName::new("t").unwrap(), QoS::AtLeastOnce, payload.clone());
+        let message = Arc::new(Message::of_publish(Instant::ORIGIN, Text::new("p").unwrap(), publish));
+        let hold = self.log.append(&payload).hold;
+        let stored = Stored { id: self.next, hold }.for_client(&Text::new("c").unwrap());
+        let delivery = Delivery {
+            message,
+            qos: QoS::AtLeastOnce,
+            retain: self.next % 3 == 0,
+            identifiers: SmallVec::from_slice(identifiers),
+            group: None,
+            stored: is_stored.then_some(stored),
+        };
+        self.queue.push(delivery, is_away, Some(&self.overflow));
+        self.model.push_back(self.next);
+    }
+
+    fn number(queued: &Queued) -> u64 {
+        match queued {
+            Queued::Stored(away) => {
+                assert_eq!(away.how.retain, away.stored.id % 3 == 0);
+                assert_eq!(away.how.qos, QoS::AtLeastOnce);
+                away.stored.id
+            }
+            Queued::Here(delivery) => u64::from_be_bytes(delivery.message.payload[..].try_into().unwrap()),
+        }
+    }
+
+    fn pop(&mut self) {
+        let popped = self.queue.pop().map(|queued| Self::number(&queued));
+        assert_eq!(popped, self.model.pop_front());
+    }
+
+    /// What a shard does when the log has read what was asked for.
+    fn load(&mut self) {
+        let positions = self.queue.to_load();
+        let away = self.queue.iter().filter_map(|queued| match queued {
+            Queued::Stored(away) => Some((away.stored.position(), away.stored.id)),
+            Queued::Here(_) => None,
+        });
+        let numbers: BTreeMap<Position, u64> = away.collect();
+        let loaded = positions.into_iter().map(|position| {
+            let payload = Bytes::copy_from_slice(&numbers[&position].to_be_bytes());
+            let publish = Publish::new(TopicName::new("t").unwrap(), QoS::AtLeastOnce, payload);
+            let message = Message::of_publish(Instant::ORIGIN, Text::new("p").unwrap(), publish);
+            (position, Some(Arc::new(message)))
+        });
+        let loaded = loaded.collect();
+        assert!(self.queue.take_loaded(loaded).is_empty());
+    }
+
+    fn check(&self) {
+        assert_eq!((self.queue.len(), self.queue.is_empty()), (self.model.len(), self.model.is_empty()));
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { count: u8, is_away: bool, identifiers: Vec<u32>, is_stored: bool },
+    Pop(u8),
+    Load,
+    PutAway(u8),
+    Unroll(u8),
+    Fill(bool),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let identifiers = prop::collection::vec(1..9_u32, 0..3);
+    prop_oneof![
+        4 => (1..60_u8, any::<bool>(), identifiers, prop::bool::weighted(0.9)).prop_map(
+            |(count, is_away, identifiers, is_stored)| Step::Push { count, is_away, identifiers, is_stored }
+        ),
+        3 => (1..80_u8).prop_map(Step::Pop),
+        2 => Just(Step::Load),
+        2 => (0..3_u8).prop_map(|keep| Step::PutAway(keep * 20)),
+        1 => any::<u8>().prop_map(Step::Unroll),
+        1 => any::<bool>().prop_map(Step::Fill),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn messages_come_out_as_they_went_in_wherever_they_were(steps in prop::collection::vec(step(), 1..60)) {
+        let mut bench = Bench::new();
+        for step in steps {
+            match step {
+                Step::Push { count, is_away, identifiers, is_stored } => {
+                    (0..count).for_each(|_| bench.push(is_away, &identifiers, is_stored));
+                }
+                Step::Pop(count) => (0..count).for_each(|_| bench.pop()),
+                Step::Load => bench.load(),
+                Step::PutAway(keep) => bench.queue.put_away(keep.into(), Some(&bench.overflow)),
+                Step::Unroll(share) => {
+                    let before = Position(bench.log.end().0 * u64::from(share) / 256);
+                    while bench.queue.unroll_before(before, 50) {}
+                }
+                Step::Fill(is_full) => bench.blocks.0.lock().unwrap().is_full = is_full,
+            }
+            bench.check();
+        }
+        while !bench.model.is_empty() {
+            bench.pop();
+        }
+        prop_assert_eq!((bench.queue.bytes(), bench.queue.take_unreachable()), (0, 0));
+        prop_assert_eq!(bench.log.stats().live_bytes, 0, "nothing is claimed any more");
+    }
+}
+
+#[test]
+fn a_queue_of_any_length_takes_no_memory_and_gives_its_blocks_back() {
+    let mut bench = Bench::new();
+    for _ in 0..3 {
+        (0..10_000).for_each(|_| bench.push(true, &[], true));
+        assert_eq!(bench.queue.items.len(), 1, "one chain");
+        assert_eq!(bench.queue.iter().count(), 0);
+        bench.queue = Queue::default();
+        bench.model.clear();
+        assert_eq!(bench.log.stats().live_bytes, 0);
+    }
+    let state = bench.blocks.0.lock().unwrap();
+    assert!(state.blocks.is_empty() && (500..700).contains(&state.most), "{} blocks", state.most);
+}
+
+#[test]
+fn blocks_of_one_queue_are_used_again_by_another_one() {
+    let mut bench = Bench::new();
+    bench.push(true, &[], true);
+    (0..300).for_each(|_| bench.push(true, &[], true));
+    let mut other = Queue::default();
+    std::mem::swap(&mut other, &mut bench.queue);
+    for _ in 0..20 {
+        bench.model.clear();
+        bench.queue = Queue::default();
+        (0..300).for_each(|_| bench.push(true, &[], true));
+    }
+    assert!(bench.blocks.0.lock().unwrap().most < 50);
+    assert_eq!(other.pop().map(|queued| Bench::number(&queued)), Some(1));
+}
+
+#[test]
+fn what_cannot_be_read_stays_wanted_and_is_told() {
+    let mut bench = Bench::new();
+    (0..100).for_each(|_| bench.push(true, &[], true));
+    let live = bench.log.stats().live_bytes;
+    bench.blocks.0.lock().unwrap().is_broken = true;
+    assert!(bench.queue.pop().is_none());
+    assert_eq!(bench.queue.take_unreachable(), 100);
+    assert!(bench.queue.is_empty());
+    assert_eq!(bench.log.stats().live_bytes, live);
+}
