@@ -117,7 +117,12 @@ impl<M> Outbound<M> {
         self.inflight.iter().find(|(used, ..)| *used == id).and_then(|(.., message)| message.as_ref())
     }
 
-    /// The messages that the other side may not have, and changes to them.
+    /// The messages that the other side may not have.
+    pub fn messages(&self) -> impl Iterator<Item = (PacketId, &M)> {
+        self.inflight.iter().filter_map(|(id, _, message)| Some((*id, message.as_ref()?)))
+    }
+
+    /// The same, to change them.
     pub fn messages_mut(&mut self) -> impl Iterator<Item = (PacketId, &mut M)> {
         self.inflight.iter_mut().filter_map(|(id, _, message)| Some((*id, message.as_mut()?)))
     }

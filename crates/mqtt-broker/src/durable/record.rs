@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use mqtt_wire::{
     Decoder, Packet, PacketId, Properties, Publish, QoS, RetainHandling, SubscriptionOptions, Text,
-    TopicFilter, Version, Will,
+    TopicFilter, TopicName, Version, Will,
 };
 use smallvec::SmallVec;
 
@@ -16,6 +16,9 @@ use crate::client::Subscription;
 
 /// A message, for as long as it is anywhere: the position at which it was stored first.
 pub(crate) type MessageId = u64;
+
+/// In the place of the name of a message that is not in the log.
+pub(crate) const NOT_STORED: MessageId = u64::MAX;
 
 /// What the broker writes down.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,6 +37,18 @@ pub(crate) enum Record {
     Retained {
         id: MessageId,
         version: u64,
+    },
+    /// A message of QoS 2 without a payload: what was retained for its topic is not any more. The message itself may be
+    /// gone before what was retained.
+    Deleted {
+        id: MessageId,
+        version: u64,
+        topic: TopicName,
+    },
+    /// Another name of a message, which is this record's position: a client may have to get a retained message more
+    /// than once, beside the message itself.
+    Alias {
+        of: MessageId,
     },
     /// No member of a shared subscription has to get a message any more.
     GroupDone {
@@ -134,7 +149,8 @@ pub(crate) struct Whole {
     pub(crate) subscriptions: Vec<(TopicFilter, Subscription)>,
     /// Messages of QoS 2 from the client that it has not released.
     pub(crate) receipts: Vec<PacketId>,
-    /// Messages of QoS 2 to the client that it has and has not completed.
+    /// Identifiers of messages of QoS 2 to the client that it has and has not completed, and of those that it may have
+    /// and that are not in the log.
     pub(crate) received: Vec<PacketId>,
 }
 
@@ -166,6 +182,16 @@ impl Record {
                 out.put_u8(3);
                 out.put_u64(*id);
                 out.put_u64(*version);
+            }
+            Self::Deleted { id, version, topic } => {
+                out.put_u8(14);
+                out.put_u64(*id);
+                out.put_u64(*version);
+                put_bytes(topic.as_bytes(), out);
+            }
+            Self::Alias { of } => {
+                out.put_u8(15);
+                out.put_u64(*of);
             }
             Self::GroupDone { id, group } => {
                 out.put_u8(4);
@@ -237,6 +263,12 @@ impl Record {
             10 => Self::Received { client: reader.text()?, packet_id: reader.packet_id()? },
             11 => Self::Completed { client: reader.text()?, packet_id: reader.packet_id()? },
             12 => Self::Done { client: reader.text()?, id: reader.u64()?, group: reader.group()? },
+            15 => Self::Alias { of: reader.u64()? },
+            14 => Self::Deleted {
+                id: reader.u64()?,
+                version: reader.u64()?,
+                topic: TopicName::try_from(reader.text()?).map_err(|_| RecordError)?,
+            },
             13 => Self::Released { client: reader.text()?, packet_id: reader.packet_id()? },
             _ => return Err(RecordError),
         };
@@ -476,8 +508,6 @@ pub(crate) fn to_publish(message: &crate::Message) -> Publish {
 
 #[cfg(test)]
 mod tests {
-    use mqtt_wire::TopicName;
-
     use super::*;
 
     fn text(text: &str) -> Text {
@@ -527,6 +557,8 @@ mod tests {
                 is_moved: true,
             },
             Record::Retained { id: 1, version: 2 },
+            Record::Alias { of: 1 },
+            Record::Deleted { id: 1, version: 3, topic: TopicName::new("a/b").unwrap() },
             Record::GroupDone { id: 1, group: filter.clone() },
             Record::Session(Box::new(SessionRecord {
                 client: client.clone(),

@@ -47,6 +47,13 @@ struct Known {
     is_retained: bool,
 }
 
+impl Known {
+    /// A message that needs nothing more.
+    fn at(at: At) -> Self {
+        Self { at, remaining: 0, of_shards: 0, pending: None, is_retained: false }
+    }
+}
+
 /// A message that was on its way.
 #[derive(Debug)]
 pub(crate) struct Unrouted {
@@ -123,6 +130,22 @@ impl Session {
         }
     }
 
+    /// Puts an entry in the place of the one for the same message, if there is one, queued or sent.
+    fn replace(&mut self, entry: &Entry) -> bool {
+        let group = entry.group.as_deref();
+        let sent = |(_, other): &mut (PacketId, Option<Entry>)| {
+            let other = other.as_mut().filter(|other| other.is(entry.id, group))?;
+            Some(other.clone_from(entry))
+        };
+        match self.position(entry.id, group) {
+            Some(index) => {
+                self.queue[index].clone_from(entry);
+                true
+            }
+            None => self.outbound.iter_mut().find_map(sent).is_some(),
+        }
+    }
+
     fn position(&self, id: MessageId, group: Option<&TopicFilter>) -> Option<usize> {
         // It is in the order of identities.
         let first = self.queue.partition_point(|entry| entry.id < id);
@@ -154,9 +177,22 @@ impl Recovery {
             Record::Retained { id, version } => {
                 let known = self.messages.get_mut(&id);
                 if let Some((at, pending)) = known.and_then(|known| Some((known.at, known.pending.take()?))) {
-                    self.retain(id, at, MessageRecord { version, ..*pending });
+                    self.retain_message(id, at, MessageRecord { version, ..*pending });
                 }
                 self.settle(id);
+            }
+            Record::Deleted { id, version, topic } => {
+                if let Some(known) = self.messages.get_mut(&id) {
+                    known.pending = None;
+                }
+                self.retain(id, topic, version, None);
+            }
+            Record::Alias { of } => {
+                let Some(at) = self.messages.get(&of).map(|known| known.at) else {
+                    self.dangling += 1;
+                    return Ok(());
+                };
+                self.messages.insert(position.0, Known::at(at));
             }
             Record::GroupDone { id, group } => self.group_done(id, &group),
             Record::Session(record) => self.session(at, *record),
@@ -240,21 +276,31 @@ impl Recovery {
         };
         self.messages.entry(id).and_modify(|known| known.at = at).or_insert(new);
         if message.publish.retain && message.version > 0 {
-            self.retain(id, at, message);
+            self.retain_message(id, at, message);
         }
     }
 
-    fn retain(&mut self, id: MessageId, at: At, message: MessageRecord) {
-        let (version, topic) = (message.version, message.publish.topic.detached());
+    fn retain_message(&mut self, id: MessageId, at: At, message: MessageRecord) {
+        let is_deleted = message.publish.payload.is_empty();
+        let (version, topic) = (message.version, message.publish.topic.clone());
+        self.retain(id, topic, version, (!is_deleted).then(|| (id, at, Box::new(message))));
+    }
+
+    fn retain(
+        &mut self,
+        id: MessageId,
+        topic: TopicName,
+        version: u64,
+        message: Option<(MessageId, At, Box<MessageRecord>)>,
+    ) {
+        let topic = topic.detached();
         let current = self.retained.get(&topic);
         if current.is_some_and(|kept| kept.version > version) {
             return;
         }
-        let is_deleted = message.publish.payload.is_empty();
         if let Some(known) = self.messages.get_mut(&id) {
-            known.is_retained = !is_deleted;
+            known.is_retained = message.is_some();
         }
-        let message = (!is_deleted).then(|| (id, at, Box::new(message)));
         let before = self.retained.insert(topic, Kept { version, message });
         if let Some((before, ..)) = before.and_then(|kept| kept.message).filter(|(before, ..)| *before != id)
         {
@@ -299,10 +345,9 @@ impl Recovery {
                 self.hand_over(id, at, group, &client);
             }
             let session = self.sessions.entry(client).or_insert_with(|| Session::new(None));
-            let group_of = group.as_ref();
-            match is_moved.then(|| session.position(id, group_of)).flatten() {
-                Some(index) => session.queue[index].at = at,
-                None => session.push(Entry { id, at, how, group: group.map(Box::new) }),
+            let entry = Entry { id, at, how, group: group.map(Box::new) };
+            if !is_moved || !session.replace(&entry) {
+                session.push(entry);
             }
         }
         if let (Some(known), Some(shard)) = (self.messages.get_mut(&id), shard) {
@@ -361,11 +406,12 @@ impl Recovery {
     }
 
     fn sent(&mut self, client: &Text, id: MessageId, packet_id: PacketId) {
-        let at = self.messages.get(&id).map(|known| known.at);
         let Some(session) = self.sessions.get_mut(client) else { return };
-        if let Some((_, Some(entry))) = session.outbound.iter_mut().find(|(used, _)| *used == packet_id) {
+        let is_known = |(used, entry): &(PacketId, Option<Entry>)| {
+            *used == packet_id && entry.as_ref().is_some_and(|entry| entry.id == id)
+        };
+        if session.outbound.iter().any(is_known) {
             // It was copied forward.
-            entry.at = at.unwrap_or(entry.at);
             return;
         }
         let first = session.queue.partition_point(|entry| entry.id < id);
@@ -377,15 +423,27 @@ impl Recovery {
             .take_while(|entry| entry.id == id)
             .position(is_it)
             .map(|index| first + index);
+        let was_known = session.outbound.iter().position(|(used, _)| *used == packet_id);
         if let Some(entry) = index.and_then(|index| session.queue.remove(index)) {
-            session.outbound.push_back((packet_id, Some(entry)));
+            was_known.and_then(|at| session.outbound.remove(at));
+            // A record that was copied forward stands behind later messages.
+            let is_later = |(_, other): &(PacketId, Option<Entry>)| other.as_ref().is_some_and(|x| x.id > id);
+            let at = session.outbound.iter().position(is_later).unwrap_or(session.outbound.len());
+            session.outbound.insert(at, (packet_id, Some(entry)));
+        } else if was_known.is_none() {
+            // What was sent is gone, or was never here: the client may have it, and then it uses the identifier.
+            session.outbound.push_back((packet_id, None));
         }
     }
 
     fn received(&mut self, client: &Text, packet_id: PacketId) {
         let entry = self.with(client, |session| {
-            let found = session.outbound.iter_mut().find(|(used, _)| *used == packet_id)?;
-            found.1.take()
+            if let Some((_, entry)) = session.outbound.iter_mut().find(|(used, _)| *used == packet_id) {
+                return entry.take();
+            }
+            // The message, and that it was sent, may be gone: the identifier is in use until it is completed.
+            session.outbound.push_back((packet_id, None));
+            None
         });
         if let Some((id, group)) = entry.flatten().and_then(|entry| Some((entry.id, *entry.group?))) {
             self.groups.remove(&(id, group));

@@ -19,7 +19,7 @@ use super::store::Held;
 use super::{Connection, ConnectionId, Shard, Subscriber};
 use crate::client::{Client, Delivery, Subscription};
 use crate::durable::Stored;
-use crate::durable::record::{How, Record, Ref};
+use crate::durable::record::{self, How, Record, Ref};
 use crate::limits::OnQuota;
 use crate::message::Message;
 use crate::queue::{Queue, Queued};
@@ -176,11 +176,27 @@ impl Shard {
         delivery: &Delivery,
         stored: Option<Stored>,
     ) -> Option<Stored> {
-        let stored = stored.filter(|_| delivery.qos > QoS::AtMostOnce)?;
-        self.clients.get(client_id).filter(|client| client.is_durable)?;
+        let stored = stored.filter(|_| self.outlasts_a_restart(client_id, delivery))?;
         let refs = vec![delivery.to_ref(client_id)];
         self.record(&Record::Refs { id: stored.id, shard: None, refs, groups: Vec::new(), is_moved: false });
         Some(stored.for_client(client_id))
+    }
+
+    /// The same for what is retained, which the client may have to get as a message, too: under a name of its own.
+    pub(super) fn record_copy(
+        &mut self,
+        client_id: &Text,
+        delivery: &Delivery,
+        stored: Option<Stored>,
+    ) -> Option<Stored> {
+        let Stored { id, hold } = stored.filter(|_| self.outlasts_a_restart(client_id, delivery))?;
+        let alias = self.record(&Record::Alias { of: id })?.hold.position().0;
+        self.record_ref(client_id, delivery, Some(Stored { id: alias, hold }))
+    }
+
+    fn outlasts_a_restart(&self, client_id: &Text, delivery: &Delivery) -> bool {
+        let is_durable = self.clients.get(client_id).is_some_and(|client| client.is_durable);
+        is_durable && delivery.qos > QoS::AtMostOnce
     }
 
     pub(super) fn deliver_to(
@@ -310,7 +326,7 @@ impl Shard {
                 let dup = !sabotage::is(Fault::LostDup);
                 let mut shapes = Shapes::default();
                 if self.fits(now, id, &delivery, &mut shapes) {
-                    if delivery.stored.is_some() && delivery.qos == QoS::ExactlyOnce {
+                    if delivery.qos == QoS::ExactlyOnce {
                         // The record of its identifier may have to become durable yet.
                         let held = Held::Publish { packet_id, delivery: Box::new(delivery), dup };
                         self.hold_back(now, id, self.store.last, held);
@@ -348,14 +364,15 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id) else { return };
         let is_durable = client.is_durable;
         if let Some(packet_id) = client.outbound.send(delivery.clone(), delivery.qos) {
-            match &delivery.stored {
-                // It leaves only when it is known which identifier it has.
-                Some(stored) if is_durable && delivery.qos == QoS::ExactlyOnce => {
-                    self.record(&Record::Sent { client: client_id.clone(), id: stored.id, packet_id });
-                    let held = Held::Publish { packet_id, delivery: Box::new(delivery.clone()), dup: false };
-                    self.hold_back(now, id, self.store.last, held);
-                }
-                _ => self.write(now, id, delivery, Some(packet_id), false, shapes),
+            if is_durable && delivery.qos == QoS::ExactlyOnce {
+                // It leaves only when it is known which identifier it has, even if it is not in the log itself: the
+                // client keeps the identifier over a crash.
+                let stored = delivery.stored.as_ref().map_or(record::NOT_STORED, |stored| stored.id);
+                self.record(&Record::Sent { client: client_id.clone(), id: stored, packet_id });
+                let held = Held::Publish { packet_id, delivery: Box::new(delivery.clone()), dup: false };
+                self.hold_back(now, id, self.store.last, held);
+            } else {
+                self.write(now, id, delivery, Some(packet_id), false, shapes);
             }
             if sabotage::is(Fault::ForgottenWhenSent) {
                 self.with_client(id, |client| client.outbound.abandon(packet_id));

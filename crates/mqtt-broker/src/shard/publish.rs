@@ -10,7 +10,6 @@ use mqtt_wire::{Ack, Packet, PacketId, Publish, QoS, ReasonCode, Text, TopicName
 
 use super::{ConnectionId, ROUTE_CACHE, Shard};
 use crate::durable::Stored;
-use crate::durable::record::Record;
 use crate::lanes::{Body, PeerMessage};
 use crate::message::Message;
 use crate::routes::{Interest, ShardSet};
@@ -210,7 +209,7 @@ impl Shard {
         let (stored, owed) = match stored {
             Some((stored, owed)) => {
                 if message.retain {
-                    self.record(&Record::Retained { id: stored.id, version });
+                    self.record_retained(message, stored.id, version);
                 }
                 (Some(stored), owed)
             }

@@ -130,7 +130,7 @@ impl Shard {
         let shared = Arc::clone(&self.shared);
         let mut order = shared.order.lock(&message.topic);
         let version = order.next_version();
-        self.record(&Record::Retained { id: stored.id, version });
+        self.record_retained(message, stored.id, version);
         self.retain(message, version, Some(stored.clone()));
     }
 

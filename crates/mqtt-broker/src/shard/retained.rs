@@ -114,7 +114,7 @@ impl Shard {
             // RETAIN is always set here (§3.3.1.3).
             let mut delivery =
                 Delivery { message, qos, retain: true, identifiers, group: None, stored: None };
-            delivery.stored = self.record_ref(&pending.client, &delivery, stored);
+            delivery.stored = self.record_copy(&pending.client, &delivery, stored);
             self.deliver_to(now, &pending.client, delivery, &mut Shapes::default());
         }
         taken

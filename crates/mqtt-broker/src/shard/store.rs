@@ -17,7 +17,7 @@ use super::deliver::Shapes;
 use super::{ConnectionId, Shard};
 use crate::client::{Client, Delivery};
 use crate::durable::Stored;
-use crate::durable::record::{self, MessageRecord, Record, SessionRecord, Whole};
+use crate::durable::record::{self, MessageId, MessageRecord, Record, SessionRecord, Whole};
 use crate::message::Message;
 use crate::overflow::{Blocks, Overflow};
 use crate::queue::Queued;
@@ -142,6 +142,14 @@ impl Shard {
             publish: record::to_publish(message),
         })))?;
         Some(Stored { id: appended.hold.position().0, hold: appended.hold })
+    }
+
+    /// Writes down that a message of QoS 2 is retained from now on.
+    pub(super) fn record_retained(&mut self, message: &Message, id: MessageId, version: u64) {
+        self.record(&match message.payload.is_empty() {
+            true => Record::Deleted { id, version, topic: message.topic.clone() },
+            false => Record::Retained { id, version },
+        });
     }
 
     /// A message of QoS 2 that goes onward when the log has it.
@@ -413,9 +421,12 @@ impl Shard {
 }
 
 fn whole(client: &Client) -> Whole {
+    let is_not_stored = |delivery: &Delivery| delivery.qos == QoS::ExactlyOnce && delivery.stored.is_none();
+    let not_stored =
+        client.outbound.messages().filter(|(_, delivery)| is_not_stored(delivery)).map(|(id, _)| id);
     Whole {
         subscriptions: client.subscriptions.iter().map(|(filter, x)| (filter.clone(), *x)).collect(),
         receipts: client.inbound.unreleased().collect(),
-        received: client.outbound.received().collect(),
+        received: client.outbound.received().chain(not_stored).collect(),
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use journal::log::fault::FaultyDisk;
@@ -15,6 +16,8 @@ use crate::world::{CLIENTS, Peer, SHARDS, WORKERS, World};
 pub(crate) struct Disk {
     disk: FaultyDisk,
     writer: Writer,
+    /// Blocks of queues that were read.
+    reads: Arc<AtomicUsize>,
 }
 
 /// Small segments, so that they come and go.
@@ -33,34 +36,39 @@ impl Disk {
         })
         .unwrap();
         assert_eq!(report.losses, [], "nothing here is damaged");
-        (Self { disk, writer }, recovery)
+        (Self { disk, writer, reads: Arc::default() }, recovery)
     }
 }
 
 /// Where queues go when memory is not for them.
-#[derive(Debug, Default)]
-struct Blocks(Vec<[u8; BLOCK]>);
+#[derive(Debug)]
+struct Blocks {
+    blocks: Vec<[u8; BLOCK]>,
+    reads: Arc<AtomicUsize>,
+}
 
 impl mqtt_broker::Blocks for Blocks {
     fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]> {
-        self.0.get(number as usize).copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+        self.reads.fetch_add(1, Ordering::Relaxed);
+        self.blocks.get(number as usize).copied().ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 
     fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()> {
         let index = number as usize;
-        self.0.resize(self.0.len().max(index + 1), [0; BLOCK]);
-        self.0[index] = *block;
+        self.blocks.resize(self.blocks.len().max(index + 1), [0; BLOCK]);
+        self.blocks[index] = *block;
         Ok(())
     }
 
     fn clear(&mut self) -> io::Result<()> {
-        self.0.clear();
+        self.blocks.clear();
         Ok(())
     }
 }
 
-fn shard(id: usize, shared: &Arc<Shared>) -> Shard {
-    Shard::new(id, Arc::clone(shared)).with_overflow(Box::new(Blocks::default()))
+fn shard(id: usize, shared: &Arc<Shared>, disk: &Disk) -> Shard {
+    let blocks = Blocks { blocks: Vec::new(), reads: Arc::clone(&disk.reads) };
+    Shard::new(id, Arc::clone(shared)).with_overflow(Box::new(blocks))
 }
 
 /// The shards of a broker, with a disk or without.
@@ -68,7 +76,12 @@ pub(crate) fn start(settings: Settings, has_disk: bool) -> (Arc<Shared>, Vec<Sha
     let disk = has_disk.then(|| Disk::open(FaultyDisk::default()).0);
     let log = disk.as_ref().map(|disk| Arc::clone(disk.writer.log()));
     let shared = Shared::with_log(SHARDS, settings, log);
-    let shards = (0..SHARDS).map(|id| shard(id, &shared)).collect();
+    let shards = (0..SHARDS)
+        .map(|id| match &disk {
+            Some(disk) => shard(id, &shared, disk),
+            None => Shard::new(id, Arc::clone(&shared)),
+        })
+        .collect();
     (shared, shards, disk)
 }
 
@@ -83,6 +96,7 @@ impl World {
         let removed = disk.writer.log().stats();
         self.counts.removed += usize::from(removed.segments < self.segments);
         self.segments = removed.segments;
+        self.counts.blocks += disk.reads.swap(0, Ordering::Relaxed);
         let now = self.now;
         for index in 0..SHARDS {
             if all || self.below(3) > 0 {
@@ -118,7 +132,7 @@ impl World {
             self.empty_disk();
             (0..3).for_each(|_| self.turn_disk(true));
         }
-        let Some(Disk { disk, writer }) = self.disk.take() else { return };
+        let Some(Disk { disk, writer, .. }) = self.disk.take() else { return };
         let before = self.retained_values();
         drop(writer);
         disk.limit(None);
@@ -136,7 +150,7 @@ impl World {
         let rules = self.shared.acl.load_full();
         self.shared = Shared::with_log(SHARDS, settings, Some(Arc::clone(disk.writer.log())));
         self.shared.acl.store(rules);
-        self.shards = (0..SHARDS).map(|id| shard(id, &self.shared)).collect();
+        self.shards = (0..SHARDS).map(|id| shard(id, &self.shared, &disk)).collect();
         let log = Arc::clone(disk.writer.log());
         let mut read = |positions: &[Position]| log.read(&disk.disk, positions);
         recovery.restore(self.now, &log, &mut self.shards, &mut read);

@@ -93,6 +93,8 @@ pub(crate) struct Counts {
     pub(crate) loads: usize,
     /// Segments of logs that were removed.
     pub(crate) removed: usize,
+    /// Blocks of queues that were read outside of the memory.
+    pub(crate) blocks: usize,
 }
 
 #[cfg_attr(
@@ -111,12 +113,12 @@ impl Counts {
         self.all().into_iter().take(20)
     }
 
-    pub(crate) fn all(&self) -> [usize; 26] {
+    pub(crate) fn all(&self) -> [usize; 27] {
         let mut copy = *self;
         copy.all_mut().map(|count| *count)
     }
 
-    fn all_mut(&mut self) -> [&mut usize; 26] {
+    fn all_mut(&mut self) -> [&mut usize; 27] {
         let [q0, q1, q2] = &mut self.publishes;
         [
             q0,
@@ -145,6 +147,7 @@ impl Counts {
             &mut self.full_disks,
             &mut self.loads,
             &mut self.removed,
+            &mut self.blocks,
         ]
     }
 }
@@ -341,6 +344,8 @@ impl World {
             2 => self.say_goodbye(peer),
             3 | 4 => self.subscribe(peer),
             5 => self.unsubscribe(peer),
+            // More than a block of a queue holds.
+            11 if self.below(12) == 0 => (0..80).for_each(|_| self.publish(peer)),
             _ => self.publish(peer),
         }
         for _ in 0..self.below(6) {
