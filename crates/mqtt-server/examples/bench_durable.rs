@@ -4,96 +4,24 @@
 //! acknowledged; then the session comes back and takes them all; then the server starts again with a full queue.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints")]
 
-use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+mod load;
+
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
 use mqtt_server::{Config, DurabilityConfig, Fsync, Limits, ListenerConfig, Server};
-use mqtt_wire::{
-    Ack, Connect, Decoder, Packet, PacketId, Publish, QoS, Subscribe, SubscribeFilter, SubscriptionOptions,
-    Text, TopicFilter, TopicName, Version,
-};
 
-const PAYLOAD: usize = 200;
 const SECONDS: u64 = 4;
 
-fn packet(packet: &Packet) -> BytesMut {
-    let mut bytes = BytesMut::new();
-    packet.encode(Version::V3_1_1, &mut bytes).unwrap();
-    bytes
-}
-
-fn open(address: SocketAddr, id: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_nodelay(true).unwrap();
-    let mut connect = Connect::new(Version::V3_1_1, Text::new(id).unwrap());
-    (connect.clean_start, connect.keep_alive) = (false, 0);
-    stream.write_all(&packet(&connect.into())).unwrap();
-    stream.read_exact(&mut [0; 4]).unwrap();
-    stream
-}
-
-/// Publishes for some seconds; how long each message took until it was acknowledged.
-fn publish(address: SocketAddr, number: usize, window: usize) -> Vec<Duration> {
-    let mut stream = open(address, &format!("publisher-{number}"));
-    let topic = TopicName::new(&format!("t/{number}")).unwrap();
-    let mut message = Publish::new(topic, QoS::AtLeastOnce, vec![7_u8; PAYLOAD]);
-    let (mut sent, mut latencies) = (VecDeque::new(), Vec::new());
-    let (mut next, mut acks) = (0_u16, [0; 64 * 1024]);
-    let (start, mut rest) = (Instant::now(), 0);
-    loop {
-        let is_over = start.elapsed() > Duration::from_secs(SECONDS);
-        let mut bytes = BytesMut::new();
-        while sent.len() < window && !is_over {
-            next = next % 60_000 + 1;
-            message.packet_id = PacketId::new(next);
-            message.encode(Version::V3_1_1, &mut bytes).unwrap();
-            sent.push_back(Instant::now());
-        }
-        stream.write_all(&bytes).unwrap();
-        if sent.is_empty() {
-            return latencies;
-        }
-        rest += stream.read(&mut acks).unwrap();
-        // A PUBACK has four bytes.
-        for _ in 0..rest / 4 {
-            latencies.extend(sent.pop_front().map(|at| at.elapsed()));
-        }
-        rest %= 4;
-    }
-}
-
-fn subscribe(address: SocketAddr, id: &str) {
-    let mut stream = open(address, id);
-    let options = SubscriptionOptions::at_most(QoS::AtLeastOnce);
-    let filters = vec![SubscribeFilter { filter: TopicFilter::new("t/#").unwrap(), options }];
-    let subscribe = Subscribe { packet_id: PacketId::ONE, properties: Default::default(), filters };
-    stream.write_all(&packet(&subscribe.into())).unwrap();
-    stream.read_exact(&mut [0; 5]).unwrap();
-}
-
-fn drain(address: SocketAddr, id: &str, count: usize) -> Duration {
+/// Messages for some seconds: as many as go, or so many a second.
+fn messages(number: usize, rate: Option<u32>) -> impl Iterator<Item = load::Outgoing> {
     let start = Instant::now();
-    let mut stream = open(address, id);
-    let (mut decoder, mut input, mut got) = (Decoder::new(Version::V3_1_1, 1 << 20), BytesMut::new(), 0);
-    let mut chunk = vec![0; 64 * 1024];
-    while got < count {
-        let length = stream.read(&mut chunk).unwrap();
-        input.extend_from_slice(&chunk[..length]);
-        let mut answers = BytesMut::new();
-        while let Some(packet) = decoder.decode(&mut input).unwrap() {
-            if let Packet::Publish(publish) = packet {
-                got += 1;
-                let ack = Packet::PubAck(Ack::new(publish.packet_id.unwrap()));
-                ack.encode(Version::V3_1_1, &mut answers).unwrap();
-            }
-        }
-        stream.write_all(&answers).unwrap();
-    }
-    start.elapsed()
+    let pause = rate.map(|rate| Duration::from_secs(1) / rate);
+    (0_u32..).map_while(move |count| {
+        let due = pause.map(|pause| start + pause * count);
+        let is_over = due.unwrap_or_else(Instant::now) >= start + Duration::from_secs(SECONDS);
+        (!is_over).then(|| load::Outgoing { topic: format!("t/{number}"), retain: false, due })
+    })
 }
 
 fn config(folder: &Path, fsync: Fsync) -> Config {
@@ -113,14 +41,21 @@ fn config(folder: &Path, fsync: Fsync) -> Config {
     }
 }
 
-async fn measure(folder: &Path, name: &str, fsync: Fsync, publishers: usize, window: usize) {
+async fn measure(folder: &Path, name: &str, fsync: Fsync, case: (usize, usize, Option<u32>)) {
+    let (publishers, window, rate) = case;
     let server = Server::start(config(folder, fsync)).await.unwrap();
     let address = server.local_addresses()[0];
-    tokio::task::spawn_blocking(move || subscribe(address, "absent")).await.unwrap();
+    tokio::task::spawn_blocking(move || load::subscribe(address, "absent", "t/#")).await.unwrap();
     let before = server.log_stats().unwrap();
     let start = Instant::now();
-    let threads: Vec<_> =
-        (0..publishers).map(|number| std::thread::spawn(move || publish(address, number, window))).collect();
+    let threads: Vec<_> = (0..publishers)
+        .map(|number| {
+            std::thread::spawn(move || {
+                let messages = messages(number, rate.map(|rate| rate / publishers as u32));
+                load::publish(address, &format!("publisher-{number}"), window, messages)
+            })
+        })
+        .collect();
     let mut latencies = tokio::task::spawn_blocking(move || {
         threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     })
@@ -141,9 +76,10 @@ async fn measure(folder: &Path, name: &str, fsync: Fsync, publishers: usize, win
     let server = Server::start(config(folder, fsync)).await.unwrap();
     let started = start.elapsed();
     let address = server.local_addresses()[0];
-    let drained = tokio::task::spawn_blocking(move || drain(address, "absent", count)).await.unwrap();
+    let drained = tokio::task::spawn_blocking(move || load::drain(address, "absent", count)).await.unwrap();
     println!(
-        "| {name} | {publishers} × {window} | {:.0} | {:.1} / {:.1} / {:.1} | {syncs} | {:.0} | {written} | {:.0} | {:.2} ({stopped:.1?}) |",
+        "| {name} | {publishers} × {window}{} | {:.0} | {:.1} / {:.1} / {:.1} | {syncs} | {:.0} | {written} | {:.0} | {:.2} ({stopped:.1?}) |",
+        rate.map_or(String::new(), |rate| format!(", {rate} a second")),
         count as f64 / seconds,
         at(500),
         at(990),
@@ -163,18 +99,18 @@ async fn main() {
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let interval = Fsync::Interval(Duration::from_millis(100));
-    for (name, fsync, publishers, window) in [
-        ("always", Fsync::Always, 1, 1),
-        ("always", Fsync::Always, 1, 100),
-        ("always", Fsync::Always, 4, 100),
-        ("always", Fsync::Always, 4, 1_000),
-        ("always", Fsync::Always, 16, 1_000),
-        ("interval 100 ms", interval, 4, 1_000),
-        ("never", Fsync::Never, 4, 1_000),
+    for (name, fsync, case) in [
+        ("always", Fsync::Always, (1, 1, None)),
+        ("always", Fsync::Always, (1, 100, None)),
+        ("always", Fsync::Always, (4, 100, None)),
+        ("always", Fsync::Always, (4, 1_000, None)),
+        ("always", Fsync::Always, (4, 1_000, Some(50_000))),
+        ("interval 100 ms", interval, (4, 100, None)),
+        ("never", Fsync::Never, (4, 100, None)),
     ] {
         let folder = Path::new(&parent).join("bench-durable");
         let _ = std::fs::remove_dir_all(&folder);
-        measure(&folder, name, fsync, publishers, window).await;
+        measure(&folder, name, fsync, case).await;
         let _ = std::fs::remove_dir_all(&folder);
     }
 }
