@@ -13,7 +13,7 @@ use mqtt_broker::{BLOCK, Blocks, Recovery, Settings, Shard, Shared, Unreadable};
 use crate::config::DurabilityConfig;
 
 /// The folder of the log in the data directory.
-const FOLDER: &str = "log";
+pub(crate) const FOLDER: &str = "log";
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -93,26 +93,41 @@ pub struct Contents {
     pub dangling: u64,
 }
 
+/// A log that no server uses, which stays as it is.
+pub(crate) struct View {
+    pub(crate) storage: Folder,
+    pub(crate) log: Log,
+    pub(crate) recovery: Recovery,
+    pub(crate) report: Report,
+}
+
+impl View {
+    pub(crate) fn of(data_dir: &Path) -> Result<Self, LogError> {
+        let path = data_dir.join(FOLDER);
+        if !path.is_dir() {
+            return Err(LogError::Folder { path, source: io::ErrorKind::NotFound.into() });
+        }
+        let storage = folder(data_dir)?;
+        let (mut recovery, mut unreadable) = (Recovery::default(), None);
+        let viewed = log::view(&storage, |position, record| {
+            if let Err(error) = recovery.apply(position, record) {
+                unreadable.get_or_insert(error);
+            }
+        });
+        let (log, report) = viewed.map_err(|source| LogError::Open { path: path.clone(), source })?;
+        match unreadable {
+            Some(source) => Err(LogError::Unreadable { path, source }),
+            None => Ok(Self { storage, log, recovery, report }),
+        }
+    }
+}
+
 /// Reads the log of a data directory that no server uses, and leaves it as it is.
 ///
 /// # Errors
 /// Why it cannot be read.
 pub fn check(data_dir: &Path) -> Result<Contents, LogError> {
-    let path = data_dir.join(FOLDER);
-    if !path.is_dir() {
-        return Err(LogError::Folder { path, source: io::ErrorKind::NotFound.into() });
-    }
-    let storage = folder(data_dir)?;
-    let (mut recovery, mut unreadable) = (Recovery::default(), None);
-    let scanned = log::scan(&storage, |position, record| {
-        if let Err(error) = recovery.apply(position, record) {
-            unreadable.get_or_insert(error);
-        }
-    });
-    let report = scanned.map_err(|source| LogError::Open { path: path.clone(), source })?;
-    if let Some(source) = unreadable {
-        return Err(LogError::Unreadable { path, source });
-    }
+    let View { recovery, report, .. } = View::of(data_dir)?;
     let [sessions, queued, retained] = recovery.counts();
     Ok(Contents { report, sessions, queued, retained, dangling: recovery.dangling() })
 }

@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+mod backup;
 mod config;
 mod descriptors;
 mod driver;
@@ -35,6 +36,7 @@ mod sys;
 mod transport;
 
 pub use alarms::Alarm;
+pub use backup::{ExportFailed, ImportFailed, export as export_log, import as import_log};
 pub use config::{
     AccessConfig, CertificateField, CertificateFiles, Config, DurabilityConfig, ListenerConfig, TlsConfig,
     WebSocketConfig,

@@ -2,12 +2,14 @@
 
 pub(crate) mod record;
 pub(crate) mod recovery;
+mod text;
 
 use journal::log::{Hold, Position};
 use mqtt_wire::Text;
 
 use self::record::MessageId;
 pub use self::recovery::{Recovery, Unreadable};
+pub use self::text::{ExportError, Import, LineError, Totals};
 
 /// Where the log has a message, and a claim on it.
 #[derive(Clone, Debug)]

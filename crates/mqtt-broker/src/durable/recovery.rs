@@ -266,7 +266,9 @@ impl Recovery {
         if let Some(receipt) = message.receipt {
             self.with(&message.publisher, |session| session.receipts.insert(receipt));
         }
-        let is_pending = message.publish.retain && message.version == 0 && message.copy_of.is_none();
+        // A copy says how many shards there are only when it was imported on its way.
+        let is_new = message.copy_of.is_none() || message.of_shards > 0;
+        let is_pending = message.publish.retain && message.version == 0 && is_new;
         let new = Known {
             at,
             remaining: message.shards,
