@@ -234,13 +234,17 @@ fn sessions_with_all_they_hold_and_retained_messages_move_to_another_directory()
     let mut reader = Peer::connect(&server, "reader", None);
     // All that it was sent, each once and in its order, and the will that came after it.
     let taken = take(&mut reader, 2 + usize::from(MESSAGES) + 1);
-    let payloads: Vec<_> =
-        taken.iter().map(|publish| String::from_utf8_lossy(&publish.payload).into_owned()).collect();
-    let numbers = (8..10 + MESSAGES).map(|number| number.to_string());
-    assert_eq!(payloads, numbers.chain(["gone".to_owned()]).collect::<Vec<_>>());
-    assert_eq!(taken[2].properties.subscription_identifiers[..], [7]);
-    assert_eq!(taken[2].properties.user_properties.len(), 1);
-    assert!(taken[2].properties.message_expiry_interval.is_some_and(|left| (900..=1_000).contains(&left)));
+    let of = |qos: QoS| -> Vec<String> {
+        let theirs = taken.iter().filter(|publish| publish.qos == qos);
+        theirs.map(|publish| String::from_utf8_lossy(&publish.payload).into_owned()).collect()
+    };
+    assert_eq!(of(QoS::ExactlyOnce), ["8", "9"]);
+    let numbers = (10..10 + MESSAGES).map(|number| number.to_string());
+    assert_eq!(of(QoS::AtLeastOnce), numbers.chain(["gone".to_owned()]).collect::<Vec<_>>());
+    let properties = &taken.iter().find(|publish| publish.payload == "10").unwrap().properties;
+    assert_eq!(properties.subscription_identifiers[..], [7]);
+    assert_eq!(properties.user_properties.len(), 1);
+    assert!(properties.message_expiry_interval.is_some_and(|left| (900..=1_000).contains(&left)));
     let mut late = Peer::connect(&server, "late", None);
     subscribe(&mut late, "kept", None);
     assert_eq!(late.next_publish().payload, "still");
