@@ -141,9 +141,12 @@ impl Store {
 
 impl Opened {
     /// Reads the log of a data directory, and makes one if there is none.
-    pub(crate) fn open(config: &DurabilityConfig, salt: u64) -> Result<Self, LogError> {
+    pub(crate) fn open(
+        config: &DurabilityConfig,
+        storage: Arc<dyn Storage>,
+        salt: u64,
+    ) -> Result<Self, LogError> {
         let path = config.data_dir.join(FOLDER);
-        let storage: Arc<dyn Storage> = Arc::new(folder(&config.data_dir)?);
         let options = Options {
             fsync: config.fsync,
             segment_bytes: config.segment_bytes,
