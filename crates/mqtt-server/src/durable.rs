@@ -89,8 +89,32 @@ pub struct Contents {
     pub queued: u64,
     /// Retained messages.
     pub retained: u64,
-    /// Records that refer to a message that is lost.
-    pub dangling: u64,
+    /// Whose messages are lost with what is damaged.
+    pub losers: Losers,
+}
+
+/// Clients and shared subscriptions of which messages are lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losers {
+    /// Some of them, those that lost most first, and how many each has lost.
+    pub some: Vec<(String, u64)>,
+    /// How many there are.
+    pub count: u64,
+    /// Messages that they have lost, each counted for each of them.
+    pub messages: u64,
+}
+
+/// Of those that lost messages, how many are named.
+const NAMED: usize = 20;
+
+impl Losers {
+    fn of(recovery: &Recovery) -> Self {
+        let (counts, more) = recovery.lost();
+        let mut some: Vec<_> = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        some.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        some.truncate(NAMED);
+        Self { some, count: counts.len() as u64, messages: counts.values().sum::<u64>() + more }
+    }
 }
 
 /// A log that no server uses, which stays as it is.
@@ -129,7 +153,7 @@ impl View {
 pub fn check(data_dir: &Path) -> Result<Contents, LogError> {
     let View { recovery, report, .. } = View::of(data_dir)?;
     let [sessions, queued, retained] = recovery.counts();
-    Ok(Contents { report, sessions, queued, retained, dangling: recovery.dangling() })
+    Ok(Contents { report, sessions, queued, retained, losers: Losers::of(&recovery) })
 }
 
 impl Store {
@@ -239,5 +263,13 @@ fn tell(report: &Report, recovery: &Recovery) {
     }
     for loss in &report.losses {
         tracing::error!(%loss, "the log is damaged; what was there is lost, what comes after it is not");
+    }
+    let losers = Losers::of(recovery);
+    for (name, messages) in &losers.some {
+        tracing::error!(name, messages, "messages for it were lost with what is damaged in the log");
+    }
+    if losers.count > losers.some.len() as u64 {
+        let (clients, messages) = (losers.count, losers.messages);
+        tracing::error!(clients, messages, "these were not all who lost messages");
     }
 }

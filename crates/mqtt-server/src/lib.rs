@@ -41,7 +41,7 @@ pub use config::{
     AccessConfig, CertificateField, CertificateFiles, Config, DurabilityConfig, ListenerConfig, TlsConfig,
     WebSocketConfig,
 };
-pub use durable::{Contents, LogError, check as check_log, folder as log_folder};
+pub use durable::{Contents, LogError, Losers, check as check_log, folder as log_folder};
 pub use journal::log::{Fsync, LogStats, Storage};
 pub use mqtt_broker::{Limits, OnQuota, SharedStrategy, Stats};
 pub use mqtt_io::tls::TlsError;

@@ -1,7 +1,7 @@
 //! What a server keeps is moved as text: `trellis data export`, `trellis data import`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -38,13 +38,13 @@ impl Server {
         );
         std::fs::write(&config, text).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_trellis"));
-        program.args(["serve", "-c"]).arg(&config).env("TRELLIS_LOG", "error").stdout(Stdio::null());
-        let child = program.spawn().unwrap();
-        let until = std::time::Instant::now() + Duration::from_secs(60);
-        while TcpStream::connect(("127.0.0.1", port)).is_err() {
-            assert!(std::time::Instant::now() < until, "the server listens");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        program.args(["serve", "-c"]).arg(&config).env("TRELLIS_LOG", "error").stdout(Stdio::piped());
+        let mut child = program.spawn().unwrap();
+        // It says that it is there.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        assert!(lines.any(|line| line.contains(&port.to_string())), "the server listens");
+        // The rest is read, too: its pipe must not break.
+        std::thread::spawn(move || lines.for_each(drop));
         Self { child, port }
     }
 
@@ -77,12 +77,12 @@ impl Peer {
         connect.clean_start = false;
         connect.properties.session_expiry_interval = Some(3_600);
         connect.will = will.map(Box::new);
-        peer.send(Packet::Connect(Box::new(connect)));
+        peer.send(&Packet::Connect(Box::new(connect)));
         assert!(matches!(peer.next(), Packet::ConnAck(_)));
         peer
     }
 
-    fn send(&mut self, packet: Packet) {
+    fn send(&mut self, packet: &Packet) {
         let mut bytes = BytesMut::new();
         packet.encode(Version::V5, &mut bytes).unwrap();
         self.socket.write_all(&bytes).unwrap();
@@ -123,7 +123,7 @@ fn subscribe(peer: &mut Peer, filter: &str, identifier: Option<u32>) {
     properties.subscription_identifiers.extend(identifier);
     let options = SubscriptionOptions::at_most(QoS::ExactlyOnce);
     let filters = vec![SubscribeFilter { filter: TopicFilter::new(filter).unwrap(), options }];
-    peer.send(Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters }));
+    peer.send(&Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters }));
     assert!(matches!(peer.next(), Packet::SubAck(_)));
 }
 
@@ -136,11 +136,11 @@ fn take(peer: &mut Peer, count: usize) -> Vec<Publish> {
                 if let Some(packet_id) = publish.packet_id {
                     let ack = Ack::new(packet_id);
                     let is_once = publish.qos == QoS::ExactlyOnce;
-                    peer.send(if is_once { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
+                    peer.send(&if is_once { Packet::PubRec(ack) } else { Packet::PubAck(ack) });
                 }
                 taken.push(*publish);
             }
-            Packet::PubRel(ack) => peer.send(Packet::PubComp(Ack::new(ack.packet_id))),
+            Packet::PubRel(ack) => peer.send(&Packet::PubComp(Ack::new(ack.packet_id))),
             other => panic!("{other:?}"),
         }
     }
@@ -160,7 +160,7 @@ fn fill(server: Server) {
     let mut writer = Peer::connect(&server, "writer", None);
     // Of these, `half` gets one and says nothing, and of the other says that it has it.
     for packet_id in [8, 9] {
-        writer.send(Packet::Publish(Box::new(publish(
+        writer.send(&Packet::Publish(Box::new(publish(
             "t/2",
             QoS::ExactlyOnce,
             &packet_id.to_string(),
@@ -170,17 +170,17 @@ fn fill(server: Server) {
     }
     let (first, second) = (half.next_publish(), half.next_publish());
     assert_eq!([first.packet_id, second.packet_id], [Some(id(1)), Some(id(2))]);
-    half.send(Packet::PubRec(Ack::new(id(2))));
+    half.send(&Packet::PubRec(Ack::new(id(2))));
     assert_eq!(half.next(), Packet::PubRel(Ack::new(id(2))));
     for number in 10..10 + MESSAGES {
         let mut publish = publish("t/1", QoS::AtLeastOnce, &number.to_string(), number);
         publish.properties.message_expiry_interval = Some(1_000);
         publish.properties.user_properties = vec![(Text::new("k").unwrap(), Text::new("v").unwrap())];
-        writer.send(Packet::Publish(Box::new(publish)));
+        writer.send(&Packet::Publish(Box::new(publish)));
     }
     let mut kept = publish("kept", QoS::AtLeastOnce, "still", 100);
     kept.retain = true;
-    writer.send(Packet::Publish(Box::new(kept)));
+    writer.send(&Packet::Publish(Box::new(kept)));
     // Nobody subscribes to the last one, which its PUBACK says.
     while !matches!(writer.next(), Packet::PubAck(ack) if ack.packet_id == id(100)) {}
     let will = Will {
@@ -229,7 +229,7 @@ fn sessions_with_all_they_hold_and_retained_messages_move_to_another_directory()
     let mut writer = Peer::connect(&server, "writer", None);
     let mut again = publish("t/2", QoS::ExactlyOnce, "9", 9);
     again.dup = true;
-    writer.send(Packet::Publish(Box::new(again)));
+    writer.send(&Packet::Publish(Box::new(again)));
     assert_eq!(writer.next(), Packet::PubRec(Ack::new(id(9))));
     let mut reader = Peer::connect(&server, "reader", None);
     // All that it was sent, each once and in its order, and the will that came after it.

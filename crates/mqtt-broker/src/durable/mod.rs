@@ -1,5 +1,6 @@
 //! What outlasts a restart: the records of the log, and what they say together.
 
+mod lost;
 pub(crate) mod record;
 pub(crate) mod recovery;
 mod text;

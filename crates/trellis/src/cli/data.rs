@@ -98,9 +98,12 @@ fn check(data_dir: &Path) -> anyhow::Result<ExitCode> {
     for loss in &report.losses {
         text += &format!("damaged: {loss}\n");
     }
-    if found.dangling > 0 {
-        text +=
-            &format!("{} records refer to messages that were lost with what is damaged\n", found.dangling);
+    for (name, messages) in &found.losers.some {
+        text += &format!("lost with what is damaged: {messages} messages for {name:?}\n");
+    }
+    if found.losers.count > found.losers.some.len() as u64 {
+        let (count, messages) = (found.losers.count, found.losers.messages);
+        text += &format!("in all, {count} clients and shared subscriptions lost {messages} messages\n");
     }
     let is_whole = report.losses.is_empty();
     text += if is_whole {

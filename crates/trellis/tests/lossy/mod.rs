@@ -54,7 +54,7 @@ impl Lossy {
             while at < bytes.len() {
                 let place = usize::try_from(offset).unwrap() + at;
                 let end = bytes.len().min(at + SECTOR - place % SECTOR);
-                if random.next_u64() % 2 == 0 {
+                if random.next_u64().is_multiple_of(2) {
                     self.folder.write(base, place as u64, &bytes[at..end]).unwrap();
                 }
                 at = end;
@@ -86,7 +86,7 @@ impl Storage for Lossy {
     fn sync(&self, base: Position) -> io::Result<()> {
         let mut state = self.lock();
         let writes = state.waiting.remove(&base).unwrap_or_default();
-        if self.is_told("tears") && state.random.next_u64() % 40 == 0 {
+        if self.is_told("tears") && state.random.next_u64().is_multiple_of(40) {
             self.tear(base, writes, &mut state.random);
         }
         if self.is_told("loses") && !writes.is_empty() {

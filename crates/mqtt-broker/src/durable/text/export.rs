@@ -23,6 +23,9 @@ pub enum ExportError {
     Write(#[from] io::Error),
 }
 
+/// Gives the records at positions of the log.
+type Read<'a> = dyn FnMut(&[Position]) -> Vec<Option<Vec<u8>>> + 'a;
+
 /// In which list of a session something is, and where in that; what was sent comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
@@ -65,7 +68,7 @@ impl Recovery {
     /// When the log cannot be read, or the lines are not taken. What was written has no last line then.
     pub fn export(
         mut self,
-        read: &mut dyn FnMut(&[Position]) -> Vec<Option<Vec<u8>>>,
+        read: &mut Read<'_>,
         line: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<Totals, ExportError> {
         self.finish();
@@ -135,7 +138,7 @@ impl Export {
 
     fn messages(
         &self,
-        read: &mut dyn FnMut(&[Position]) -> Vec<Option<Vec<u8>>>,
+        read: &mut Read<'_>,
         line: &mut dyn FnMut(&str) -> io::Result<()>,
     ) -> Result<(), ExportError> {
         let (mut references, mut groups) = (&self.references[..], &self.groups[..]);

@@ -177,14 +177,14 @@ fn everything_is_in_the_text() {
 
 /// What a broker might have written, without regard for what makes sense.
 fn at_random(random: &mut ChaCha8Rng) -> Records {
-    let mut below = |limit: u64| random.next_u64() % limit;
+    let mut below = |limit: u16| u16::try_from(random.next_u64() % u64::from(limit)).unwrap();
     let qualities = [QoS::AtLeastOnce, QoS::ExactlyOnce];
     let clients = ["a", "b", "c"];
-    let (mut log, mut stored, mut version) = (Records::default(), vec![0], 1);
+    let (mut log, mut stored, mut version) = (Records::default(), vec![0], 1_u16);
     for _ in 0..below(200) {
-        let client = clients[below(3) as usize];
-        let some = stored[below(stored.len() as u64) as usize];
-        let (packet_id, used) = (id(version as u16), id(1 + below(version) as u16));
+        let client = clients[usize::from(below(3))];
+        let some = stored[usize::from(below(u16::try_from(stored.len()).unwrap()))];
+        let (packet_id, used) = (id(version), id(1 + below(version)));
         // A message of a group is in the hands of one client.
         let group = format!("$share/{client}/#");
         let group = (below(3) == 0).then_some(group.as_str());
@@ -195,22 +195,22 @@ fn at_random(random: &mut ChaCha8Rng) -> Records {
             3 => Record::Received { client: text(client), packet_id: used },
             4 => Record::Completed { client: text(client), packet_id: used },
             5 => Record::Done { client: text(client), id: some, group: group.map(filter) },
-            6 => Record::Retained { id: some, version },
+            6 => Record::Retained { id: some, version: version.into() },
             7..=9 => {
-                let qos = qualities[below(2) as usize];
-                let mut message = message(["x", "y"][below(2) as usize], qos);
+                let qos = qualities[usize::from(below(2))];
+                let mut message = message(["x", "y"][usize::from(below(2))], qos);
                 message.publish.retain = below(3) == 0;
-                message.shards = below(4);
+                message.shards = below(4).into();
                 if message.publish.retain && qos == QoS::AtLeastOnce {
-                    message.version = version;
-                    message.publish.payload = ["", "kept"][below(2) as usize].into();
+                    message.version = version.into();
+                    message.publish.payload = ["", "kept"][usize::from(below(2))].into();
                 }
                 Record::Message(Box::new(message))
             }
             _ => Record::Refs {
                 id: some,
-                shard: Some(below(2) as u8),
-                refs: vec![to(client, qualities[below(2) as usize], group)],
+                shard: Some(u8::from(below(2) == 0)),
+                refs: vec![to(client, qualities[usize::from(below(2))], group)],
                 groups: if below(4) == 0 { vec![filter("$share/h/#")] } else { Vec::new() },
                 is_moved: false,
             },
