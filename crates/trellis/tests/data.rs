@@ -1,6 +1,7 @@
 //! What a server keeps is moved as text: `trellis data export`, `trellis data import`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -65,14 +66,20 @@ struct Peer {
     socket: TcpStream,
     decoder: Decoder,
     received: BytesMut,
+    /// Messages that came before the SUBACK, which the server may send so (§3.8.4).
+    early: VecDeque<Publish>,
 }
 
 impl Peer {
     fn connect(server: &Server, id: &str, will: Option<Will>) -> Self {
         let socket = TcpStream::connect(("127.0.0.1", server.port)).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut peer =
-            Self { socket, decoder: Decoder::new(Version::V5, u32::MAX), received: BytesMut::new() };
+        let mut peer = Self {
+            socket,
+            decoder: Decoder::new(Version::V5, u32::MAX),
+            received: BytesMut::new(),
+            early: VecDeque::new(),
+        };
         let mut connect = Connect::new(Version::V5, Text::new(id).unwrap());
         connect.clean_start = false;
         connect.properties.session_expiry_interval = Some(3_600);
@@ -101,6 +108,9 @@ impl Peer {
     }
 
     fn next_publish(&mut self) -> Publish {
+        if let Some(publish) = self.early.pop_front() {
+            return publish;
+        }
         match self.next() {
             Packet::Publish(publish) => *publish,
             other => panic!("{other:?} instead of a PUBLISH"),
@@ -124,7 +134,13 @@ fn subscribe(peer: &mut Peer, filter: &str, identifier: Option<u32>) {
     let options = SubscriptionOptions::at_most(QoS::ExactlyOnce);
     let filters = vec![SubscribeFilter { filter: TopicFilter::new(filter).unwrap(), options }];
     peer.send(&Packet::Subscribe(Subscribe { packet_id: id(1), properties, filters }));
-    assert!(matches!(peer.next(), Packet::SubAck(_)));
+    loop {
+        match peer.next() {
+            Packet::SubAck(_) => return,
+            Packet::Publish(publish) => peer.early.push_back(*publish),
+            other => panic!("{other:?} before the SUBACK"),
+        }
+    }
 }
 
 /// Takes everything that comes until `count` messages have, and has none of them come again.
