@@ -287,3 +287,16 @@ fn nothing_is_exported_that_cannot_be_read() {
     assert!(matches!(error, ExportError::Read(_)));
     assert!(Records::import(&lines).is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_line_is_too_strange(at in 0..10_usize, from in 0..200_usize, to in 0..200_usize, byte in 0..128_u8) {
+        let mut lines = example().export();
+        let line = &lines[at];
+        let (from, to) = (from.min(line.len()), to.min(line.len()));
+        lines[at] = [&line[..from], std::str::from_utf8(&[byte]).unwrap(), &line[to..]].concat();
+        if let Ok(imported) = Records::import(&lines) {
+            imported.export();
+        }
+    }
+}
