@@ -208,6 +208,9 @@ fn within(acknowledged: &BTreeSet<String>, bytes: &[u8]) -> BTreeSet<String> {
 async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_disk_is_full() {
     let (rounds, seed) = (number("TRELLIS_ROUNDS", 4), number("TRELLIS_SEED", 1));
     let (mut world, process) = World::new(seed).await;
+    let (client, messages) = open(world.port, options("present", true)).await;
+    subscribe(&client, "load/#", QoS::ExactlyOnce).await;
+    let reader = tokio::spawn(read_on(messages, Arc::clone(&world.book)));
     world.begin_load();
     let mut process = Some(process);
     let (mut torn, mut full) = (0, 0);
@@ -248,6 +251,14 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
     world.acknowledges(1).await;
     world.end_load();
     let acknowledged = world.acknowledged();
+    let arrives = async {
+        while !acknowledged.iter().all(|payload| world.book.lock().unwrap().seen.contains_key(payload)) {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = timeout(Duration::from_secs(30), arrives).await;
+    check("the one who is there", &acknowledged, &world.book.lock().unwrap().seen, seed);
+    reader.abort();
     for id in ABSENT {
         let seen = world.drain(id, &acknowledged).await;
         check(id, &acknowledged, &seen, seed);
