@@ -165,9 +165,9 @@ async fn visit(port: u16) {
 }
 
 /// Comes, subscribes, and never comes again.
-async fn pass_by(port: u16) {
+async fn pass_by(port: u16, lane: u32) {
     for number in 0_u64.. {
-        let (client, messages) = open(port, &format!("passer-by-{number}"), 3).await;
+        let (client, messages) = open(port, &format!("passer-by-{lane}-{number}"), 3).await;
         subscribe(&client, "soak/2/1").await;
         sleep(Duration::from_millis(100)).await;
         drop((client, messages));
@@ -202,7 +202,7 @@ async fn main() {
     tasks.spawn(read(port, "reader", "soak/#", Duration::ZERO));
     tasks.spawn(read(port, "slow", "soak/0/#", Duration::from_millis(20)));
     tasks.spawn(visit(port));
-    (0..3).for_each(|_| drop(tasks.spawn(pass_by(port))));
+    (0..3).for_each(|lane| drop(tasks.spawn(pass_by(port, lane))));
     for number in 0..PUBLISHERS {
         tasks.spawn(publish(port, number, rate, Arc::clone(&acknowledged)));
     }
