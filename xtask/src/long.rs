@@ -37,9 +37,10 @@ pub(crate) fn sabotage(root: &Path) -> anyhow::Result<()> {
     simulate(root, &["--features", "sabotage"], &[])
 }
 
-/// Kills the broker under load, and looks at the order of its system calls.
+/// Kills the broker under load, on disks that keep what they were given and on disks that do not, and looks at the order
+/// of its system calls.
 pub(crate) fn crash_broker(root: &Path, rounds: u32, seed: u64) -> anyhow::Result<()> {
-    for (test, options) in [("crash", &[][..]), ("trace", &["--ignored"][..])] {
+    for (test, options) in [("crash", &[][..]), ("crash_disk", &[]), ("trace", &["--ignored"])] {
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["test", "--package", "trellis", "--test", test, "--", "--nocapture"]).args(options);
         cargo.envs([("TRELLIS_ROUNDS", rounds.to_string()), ("TRELLIS_SEED", seed.to_string())]);

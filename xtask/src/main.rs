@@ -10,6 +10,7 @@ mod generate;
 mod interop;
 mod long;
 mod no_std;
+mod soak;
 mod testdata;
 mod tidy;
 
@@ -112,6 +113,15 @@ enum Command {
     },
     /// Put named faults into the broker and into a mesh node, and see whether the simulations find them
     Sabotage,
+    /// Have a server live under load, and see that memory and disk stay as they are
+    Soak {
+        /// For how long
+        #[arg(long, default_value = "30")]
+        minutes: u32,
+        /// Messages a second
+        #[arg(long, default_value = "10000")]
+        rate: u32,
+    },
     /// Check the rules of the architecture that no compiler checks
     Tidy,
 }
@@ -137,6 +147,7 @@ fn main() -> anyhow::Result<()> {
         Command::Long { seeds, install } => long::run(&root(), seeds, install),
         Command::NoStd { install } => no_std::run(&root(), install),
         Command::Sabotage => long::sabotage(&root()),
+        Command::Soak { minutes, rate } => soak::run(&root(), minutes, rate),
         Command::Tidy => tidy::check(&root()),
     }
 }

@@ -52,7 +52,7 @@ use arc_swap::ArcSwapOption;
 use journal::log::Log;
 use mqtt_wire::Text;
 
-pub use durable::{Recovery, Unreadable};
+pub use durable::{ExportError, Import, LineError, Recovery, Totals, Unreadable};
 pub use end::{EndKind, EndReason, Ended};
 pub use lanes::PeerMessage;
 pub use limits::{Limits, OnQuota, SharedStrategy};

@@ -13,7 +13,7 @@ use mqtt_broker::{BLOCK, Blocks, Recovery, Settings, Shard, Shared, Unreadable};
 use crate::config::DurabilityConfig;
 
 /// The folder of the log in the data directory.
-const FOLDER: &str = "log";
+pub(crate) const FOLDER: &str = "log";
 
 /// Why the log cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +89,61 @@ pub struct Contents {
     pub queued: u64,
     /// Retained messages.
     pub retained: u64,
-    /// Records that refer to a message that is lost.
-    pub dangling: u64,
+    /// Whose messages are lost with what is damaged.
+    pub losers: Losers,
+}
+
+/// Clients and shared subscriptions of which messages are lost.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Losers {
+    /// Some of them, those that lost most first, and how many each has lost.
+    pub some: Vec<(String, u64)>,
+    /// How many there are.
+    pub count: u64,
+    /// Messages that they have lost, each counted for each of them.
+    pub messages: u64,
+}
+
+/// Of those that lost messages, how many are named.
+const NAMED: usize = 20;
+
+impl Losers {
+    fn of(recovery: &Recovery) -> Self {
+        let (counts, more) = recovery.lost();
+        let mut some: Vec<_> = counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        some.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        some.truncate(NAMED);
+        Self { some, count: counts.len() as u64, messages: counts.values().sum::<u64>() + more }
+    }
+}
+
+/// A log that no server uses, which stays as it is.
+pub(crate) struct View {
+    pub(crate) storage: Folder,
+    pub(crate) log: Log,
+    pub(crate) recovery: Recovery,
+    pub(crate) report: Report,
+}
+
+impl View {
+    pub(crate) fn of(data_dir: &Path) -> Result<Self, LogError> {
+        let path = data_dir.join(FOLDER);
+        if !path.is_dir() {
+            return Err(LogError::Folder { path, source: io::ErrorKind::NotFound.into() });
+        }
+        let storage = folder(data_dir)?;
+        let (mut recovery, mut unreadable) = (Recovery::default(), None);
+        let viewed = log::view(&storage, |position, record| {
+            if let Err(error) = recovery.apply(position, record) {
+                unreadable.get_or_insert(error);
+            }
+        });
+        let (log, report) = viewed.map_err(|source| LogError::Open { path: path.clone(), source })?;
+        match unreadable {
+            Some(source) => Err(LogError::Unreadable { path, source }),
+            None => Ok(Self { storage, log, recovery, report }),
+        }
+    }
 }
 
 /// Reads the log of a data directory that no server uses, and leaves it as it is.
@@ -98,23 +151,9 @@ pub struct Contents {
 /// # Errors
 /// Why it cannot be read.
 pub fn check(data_dir: &Path) -> Result<Contents, LogError> {
-    let path = data_dir.join(FOLDER);
-    if !path.is_dir() {
-        return Err(LogError::Folder { path, source: io::ErrorKind::NotFound.into() });
-    }
-    let storage = folder(data_dir)?;
-    let (mut recovery, mut unreadable) = (Recovery::default(), None);
-    let scanned = log::scan(&storage, |position, record| {
-        if let Err(error) = recovery.apply(position, record) {
-            unreadable.get_or_insert(error);
-        }
-    });
-    let report = scanned.map_err(|source| LogError::Open { path: path.clone(), source })?;
-    if let Some(source) = unreadable {
-        return Err(LogError::Unreadable { path, source });
-    }
+    let View { recovery, report, .. } = View::of(data_dir)?;
     let [sessions, queued, retained] = recovery.counts();
-    Ok(Contents { report, sessions, queued, retained, dangling: recovery.dangling() })
+    Ok(Contents { report, sessions, queued, retained, losers: Losers::of(&recovery) })
 }
 
 impl Store {
@@ -126,9 +165,12 @@ impl Store {
 
 impl Opened {
     /// Reads the log of a data directory, and makes one if there is none.
-    pub(crate) fn open(config: &DurabilityConfig, salt: u64) -> Result<Self, LogError> {
+    pub(crate) fn open(
+        config: &DurabilityConfig,
+        storage: Arc<dyn Storage>,
+        salt: u64,
+    ) -> Result<Self, LogError> {
         let path = config.data_dir.join(FOLDER);
-        let storage: Arc<dyn Storage> = Arc::new(folder(&config.data_dir)?);
         let options = Options {
             fsync: config.fsync,
             segment_bytes: config.segment_bytes,
@@ -221,5 +263,13 @@ fn tell(report: &Report, recovery: &Recovery) {
     }
     for loss in &report.losses {
         tracing::error!(%loss, "the log is damaged; what was there is lost, what comes after it is not");
+    }
+    let losers = Losers::of(recovery);
+    for (name, messages) in &losers.some {
+        tracing::error!(name, messages, "messages for it were lost with what is damaged in the log");
+    }
+    if losers.count > losers.some.len() as u64 {
+        let (clients, messages) = (losers.count, losers.messages);
+        tracing::error!(clients, messages, "these were not all who lost messages");
     }
 }

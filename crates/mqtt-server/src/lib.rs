@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 mod alarms;
+mod backup;
 mod config;
 mod descriptors;
 mod driver;
@@ -35,11 +36,12 @@ mod sys;
 mod transport;
 
 pub use alarms::Alarm;
+pub use backup::{ExportFailed, ImportFailed, export as export_log, import as import_log};
 pub use config::{
     AccessConfig, CertificateField, CertificateFiles, Config, DurabilityConfig, ListenerConfig, TlsConfig,
     WebSocketConfig,
 };
-pub use durable::{Contents, LogError, check as check_log, folder as log_folder};
+pub use durable::{Contents, LogError, Losers, check as check_log, folder as log_folder};
 pub use journal::log::{Fsync, LogStats, Storage};
 pub use mqtt_broker::{Limits, OnQuota, SharedStrategy, Stats};
 pub use mqtt_io::tls::TlsError;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use journal::log::{LogStats, WriterThread};
+use journal::log::{LogStats, Storage, WriterThread};
 use mqtt_broker::{RetainedMessages, Shard, Shared, Stats};
 use mqtt_io::tls::TlsError;
 use mqtt_wire::Text;
@@ -155,6 +155,17 @@ impl Server {
     /// # Errors
     /// In one sentence, what is in the way. Nothing runs then.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let storage =
+            config.durability.as_ref().map(|config| durable::folder(&config.data_dir)).transpose()?;
+        Self::start_on(config, storage.map(|folder| Arc::new(folder) as Arc<dyn Storage>)).await
+    }
+
+    /// The same with the log somewhere else than in its folder, for tests with disks that fail. Without
+    /// [`Config::durability`] nothing is written there.
+    ///
+    /// # Errors
+    /// In one sentence, what is in the way. Nothing runs then.
+    pub async fn start_on(config: Config, storage: Option<Arc<dyn Storage>>) -> Result<Self, StartError> {
         let (mut listeners, mut sockets) = (Vec::new(), Vec::new());
         let max_message_size = usize::try_from(config.limits.max_packet_size).unwrap_or(usize::MAX);
         let max_message_size = max_message_size.saturating_add(MAX_PREAMBLE);
@@ -166,7 +177,8 @@ impl Server {
             sockets.push(bind(listener.bind)?);
         }
         let random = getrandom::u64().map_err(StartError::Random)?;
-        let opened = config.durability.as_ref().map(|config| Opened::open(config, random)).transpose()?;
+        let opened = config.durability.as_ref().zip(storage);
+        let opened = opened.map(|(config, storage)| Opened::open(config, storage, random)).transpose()?;
         let damage = opened.as_ref().is_some_and(|opened| !opened.report.losses.is_empty());
         let store = opened.as_ref().map(|opened| opened.store.clone());
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);

@@ -100,6 +100,20 @@ pub fn scan(storage: &dyn Storage, mut visit: impl FnMut(Position, &[u8])) -> Re
     Ok(read(storage, &mut visit)?.report)
 }
 
+/// The same, for what is to be read once more afterwards ([`Log::read`]). Nothing is to be appended to this log.
+///
+/// # Errors
+/// Why it cannot be read.
+pub fn view(
+    storage: &dyn Storage,
+    mut visit: impl FnMut(Position, &[u8]),
+) -> Result<(Log, Report), OpenError> {
+    let found = read(storage, &mut visit)?;
+    let segments = found.segments.iter().map(|&base| (base, Segment::new(base))).collect();
+    let log = Log::new(Options::default(), found.salt.unwrap_or_default(), segments, found.end);
+    Ok((log, found.report))
+}
+
 struct Contents {
     segments: Vec<Position>,
     /// The segment that ends with something unfinished, and what is left of it without that.

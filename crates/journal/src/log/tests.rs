@@ -6,7 +6,8 @@ use rand_core::{Rng as _, SeedableRng as _};
 use super::fault::FaultyDisk;
 use super::*;
 
-const SMALL: Options = Options { fsync: Fsync::Always, segment_bytes: 400, max_waiting_bytes: 2_000 };
+const SMALL: Options =
+    Options { fsync: Fsync::Always, segment_bytes: 400, max_waiting_bytes: 2_000, max_live_bytes: u64::MAX };
 
 type Records = BTreeMap<Position, Vec<u8>>;
 
@@ -318,4 +319,17 @@ fn a_thread_writes_to_files_and_ends_with_everything_written() {
     let mut count = 0;
     let (_, report) = open(storage(), SMALL, 1, |_, _| count += 1).unwrap();
     assert_eq!((count, report.unfinished), (400, 0));
+}
+
+#[test]
+fn a_view_reads_and_changes_nothing() {
+    let disk = FaultyDisk::default();
+    let (mut writer, ..) = reopen(&disk, SMALL);
+    let position = writer.log().append(b"one").hold.position();
+    writer.close().unwrap();
+    let before = disk.bytes();
+    let mut seen = 0;
+    let (log, report) = view(&disk, |_, _| seen += 1).unwrap();
+    assert_eq!((report.records, seen, disk.bytes()), (1, 1, before));
+    assert_eq!(log.read(&disk, &[position]), [Some(b"one".to_vec())]);
 }

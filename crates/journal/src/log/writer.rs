@@ -129,7 +129,10 @@ impl Writer {
     }
 
     /// Syncs what was written, and says so in the log, so that every damage of it is found.
-    pub(super) fn close(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn close(&mut self) -> io::Result<()> {
         self.turn(true)?;
         if self.current.is_some() {
             let mut front = self.log.lock();

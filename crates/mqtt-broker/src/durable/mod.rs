@@ -1,13 +1,16 @@
 //! What outlasts a restart: the records of the log, and what they say together.
 
+mod lost;
 pub(crate) mod record;
 pub(crate) mod recovery;
+mod text;
 
 use journal::log::{Hold, Position};
 use mqtt_wire::Text;
 
 use self::record::MessageId;
 pub use self::recovery::{Recovery, Unreadable};
+pub use self::text::{ExportError, Import, LineError, Totals};
 
 /// Where the log has a message, and a claim on it.
 #[derive(Clone, Debug)]

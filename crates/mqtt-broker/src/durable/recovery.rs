@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use journal::log::Position;
 use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
 
+use super::lost::Lost;
 use super::record::{How, MessageId, MessageRecord, Record, Ref, SessionRecord, Whole};
 use crate::client::Subscription;
 use crate::shard::ALL_SHARDS;
@@ -20,8 +21,8 @@ pub struct Recovery {
     pub(crate) sessions: BTreeMap<Text, Session>,
     pub(crate) retained: BTreeMap<TopicName, Kept>,
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
-    /// Records that refer to a message that is not there.
-    dangling: u64,
+    /// What records refer to and is not there.
+    lost: Lost,
 }
 
 /// A record that this version does not know. The log was written by a newer one, or by something else.
@@ -189,12 +190,15 @@ impl Recovery {
             }
             Record::Alias { of } => {
                 let Some(at) = self.messages.get(&of).map(|known| known.at) else {
-                    self.dangling += 1;
+                    // Whoever refers to it is counted.
                     return Ok(());
                 };
                 self.messages.insert(position.0, Known::at(at));
             }
-            Record::GroupDone { id, group } => self.group_done(id, &group),
+            Record::GroupDone { id, group } => {
+                self.lost.done(group.as_str(), id);
+                self.group_done(id, &group);
+            }
             Record::Session(record) => self.session(at, *record),
             Record::Ended { client } => self.ended(&client),
             Record::Subscribed { client, filter, subscription } => {
@@ -209,6 +213,7 @@ impl Recovery {
                 self.with(&client, |session| session.outbound.retain(|(id, _)| *id != packet_id));
             }
             Record::Done { client, id, group } => {
+                self.lost.done(client.as_str(), id);
                 self.with(&client, |session| session.forget(id, group.as_ref()));
                 if let Some(group) = group {
                     self.groups.remove(&(id, group));
@@ -252,9 +257,10 @@ impl Recovery {
         [self.sessions.len() as u64, queued, retained]
     }
 
-    /// Records that refer to a message that is not there: it was lost with a damaged part of the log.
-    pub fn dangling(&self) -> u64 {
-        self.dangling
+    /// How many messages are lost that clients and shared subscriptions had to get, by the names of these; and how many
+    /// more there are than were counted for each.
+    pub fn lost(&self) -> (BTreeMap<&str, u64>, u64) {
+        self.lost.counts()
     }
 
     fn with<T>(&mut self, client: &Text, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
@@ -266,7 +272,9 @@ impl Recovery {
         if let Some(receipt) = message.receipt {
             self.with(&message.publisher, |session| session.receipts.insert(receipt));
         }
-        let is_pending = message.publish.retain && message.version == 0 && message.copy_of.is_none();
+        // A copy says how many shards there are only when it was imported on its way.
+        let is_new = message.copy_of.is_none() || message.of_shards > 0;
+        let is_pending = message.publish.retain && message.version == 0 && is_new;
         let new = Known {
             at,
             remaining: message.shards,
@@ -333,7 +341,7 @@ impl Recovery {
             .filter_map(|one| one.group.as_ref())
             .find_map(|group| self.groups.get(&(id, group.clone())).map(|in_group| in_group.at));
         let Some(at) = self.messages.get(&id).map(|known| known.at).or(in_group) else {
-            self.dangling += 1;
+            self.lost.refer(id, &refs, &groups);
             return;
         };
         for group in groups {
@@ -389,6 +397,7 @@ impl Recovery {
     /// What a session had of shared subscriptions is to go to others, but for what was sent with QoS 2
     /// ([MQTT-4.8.2-5]).
     fn ended(&mut self, client: &Text) {
+        self.lost.ended(client);
         let Some(session) = self.sessions.remove(client) else { return };
         for (_, entry) in session.outbound {
             if let Some((id, group)) = entry.and_then(|entry| Some((entry.id, *entry.group?))) {
@@ -406,6 +415,7 @@ impl Recovery {
     }
 
     fn sent(&mut self, client: &Text, id: MessageId, packet_id: PacketId) {
+        self.lost.sent(client, id, packet_id);
         let Some(session) = self.sessions.get_mut(client) else { return };
         let is_known = |(used, entry): &(PacketId, Option<Entry>)| {
             *used == packet_id && entry.as_ref().is_some_and(|entry| entry.id == id)
@@ -437,6 +447,7 @@ impl Recovery {
     }
 
     fn received(&mut self, client: &Text, packet_id: PacketId) {
+        self.lost.received(client, packet_id);
         let entry = self.with(client, |session| {
             if let Some((_, entry)) = session.outbound.iter_mut().find(|(used, _)| *used == packet_id) {
                 return entry.take();

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use clock::Instant;
 use journal::log::{Log, Position};
-use mqtt_wire::{QoS, Text, TopicName};
+use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
 use super::{Shard, Subscriber, Timer};
 use crate::Shared;
 use crate::client::{Client, Delivery};
 use crate::durable::Stored;
-use crate::durable::record::{MessageId, Record, SessionRecord};
+use crate::durable::record::{MessageId, Record, Ref, SessionRecord};
 use crate::durable::recovery::{At, Entry, Kept, Recovery, Session, Unrouted};
 use crate::message::Message;
 use crate::queue::{Away, Queued};
@@ -90,7 +90,15 @@ fn exchange(now: Instant, shards: &mut [Shard]) {
 /// Routes a message that was on its way when the run ended. Who gets it is written down at once for all: it is routed
 /// wholly, or again after the next start.
 fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, read: &mut Read<'_>) {
-    let Some((message, stored)) = shards[0].fetch(log, unrouted.id, unrouted.at, read) else { return };
+    let id = unrouted.id;
+    let Some((message, stored)) = shards[0].fetch(log, id, unrouted.at, read) else {
+        // It is counted, and over: nobody claims it, and its segment may go.
+        shards[0].record(&routed(id, Vec::new(), Vec::new()));
+        if unrouted.is_to_be_retained {
+            shards[0].record(&Record::Retained { id, version: 0 });
+        }
+        return;
+    };
     if unrouted.is_to_be_retained {
         shards[0].retain_late(&message, &stored);
     }
@@ -103,8 +111,7 @@ fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, rea
         owed.extend(groups.iter().cloned());
         all.push((deliveries, groups));
     }
-    let id = unrouted.id;
-    shards[0].record(&Record::Refs { id, shard: Some(ALL_SHARDS), refs, groups: owed, is_moved: false });
+    shards[0].record(&routed(id, refs, owed));
     for (shard, (deliveries, groups)) in shards.iter_mut().zip(all) {
         for (client, delivery) in deliveries {
             shard.deliver_to(now, &client, delivery, &mut Shapes::default());
@@ -113,6 +120,11 @@ fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, rea
             shard.dispatch(&group, (Arc::clone(&message), Some(stored.clone())), Vec::new());
         }
     }
+}
+
+/// That all shards are done with a message.
+fn routed(id: MessageId, refs: Vec<Ref>, groups: Vec<TopicFilter>) -> Record {
+    Record::Refs { id, shard: Some(ALL_SHARDS), refs, groups, is_moved: false }
 }
 
 impl Shard {
