@@ -220,7 +220,7 @@ impl Queue {
     }
 
     /// Where the next messages are, if the first of them is not in memory.
-    pub(crate) fn to_load(&mut self) -> Vec<Position> {
+    pub(crate) fn next_to_load(&mut self) -> Vec<Position> {
         if let Some(Item::Chain(_) | Item::One(Queued::Stored(_))) = self.items.front() {
             self.unroll(READ_AHEAD, READ_AHEAD);
         }

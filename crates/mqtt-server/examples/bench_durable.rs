@@ -51,7 +51,7 @@ async fn measure(folder: &Path, name: &str, fsync: Fsync, case: (usize, usize, O
     let threads: Vec<_> = (0..publishers)
         .map(|number| {
             std::thread::spawn(move || {
-                let messages = messages(number, rate.map(|rate| rate / publishers as u32));
+                let messages = messages(number, rate.map(|rate| rate / u32::try_from(publishers).unwrap()));
                 load::publish(address, &format!("publisher-{number}"), window, messages)
             })
         })

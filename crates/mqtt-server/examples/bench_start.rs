@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mqtt_server::{Config, DurabilityConfig, Limits, ListenerConfig, Server};
 
 const WINDOW: usize = 1_000;
+const SUBSCRIBERS: usize = 32;
 
 fn config(folder: &Path) -> Config {
     let limits = Limits { max_retained: usize::MAX, ..Limits::default() };
@@ -32,9 +33,16 @@ fn outgoing(topic: String, retain: bool) -> load::Outgoing {
 
 /// Fills the log, and is killed.
 fn fill(address: SocketAddr, sessions: usize, each: usize, retained: usize) -> ! {
-    for number in 0..sessions {
-        load::subscribe(address, &format!("session-{number}"), &format!("s/{number}"));
-    }
+    // One sync is for all that wait at that moment.
+    std::thread::scope(|scope| {
+        for first in 0..SUBSCRIBERS {
+            scope.spawn(move || {
+                for number in (first..sessions).step_by(SUBSCRIBERS) {
+                    load::subscribe(address, &format!("session-{number}"), &format!("s/{number}"));
+                }
+            });
+        }
+    });
     for round in 0..each {
         let topics = (0..sessions).map(|number| outgoing(format!("s/{number}"), false));
         load::publish(address, &format!("publisher-{round}"), WINDOW, topics);

@@ -164,20 +164,7 @@ impl Record {
     pub(crate) fn encode(&self, out: &mut BytesMut) {
         match self {
             Self::Message(message) => encode_message(message, out),
-            Self::Refs { id, shard, refs, groups, is_moved } => {
-                out.put_u8(2);
-                out.put_u64(*id);
-                out.put_u8(shard.unwrap_or(u8::MAX));
-                out.put_u8(u8::from(*is_moved));
-                out.put_u32(length(refs.len()));
-                for Ref { client, how, group } in refs {
-                    put_text(client, out);
-                    put_how(how, out);
-                    put_group(group.as_ref(), out);
-                }
-                out.put_u32(length(groups.len()));
-                groups.iter().for_each(|group| put_filter(group, out));
-            }
+            Self::Refs { .. } => self.encode_refs(out),
             Self::Retained { id, version } => {
                 out.put_u8(3);
                 out.put_u64(*id);
@@ -230,6 +217,22 @@ impl Record {
             }
             Self::Released { client, packet_id } => put_exchange(13, client, *packet_id, out),
         }
+    }
+
+    fn encode_refs(&self, out: &mut BytesMut) {
+        let Self::Refs { id, shard, refs, groups, is_moved } = self else { return };
+        out.put_u8(2);
+        out.put_u64(*id);
+        out.put_u8(shard.unwrap_or(u8::MAX));
+        out.put_u8(u8::from(*is_moved));
+        out.put_u32(length(refs.len()));
+        for Ref { client, how, group } in refs {
+            put_text(client, out);
+            put_how(how, out);
+            put_group(group.as_ref(), out);
+        }
+        out.put_u32(length(groups.len()));
+        groups.iter().for_each(|group| put_filter(group, out));
     }
 
     /// Reads one.

@@ -134,17 +134,14 @@ impl Session {
     /// Puts an entry in the place of the one for the same message, if there is one, queued or sent.
     fn replace(&mut self, entry: &Entry) -> bool {
         let group = entry.group.as_deref();
-        let sent = |(_, other): &mut (PacketId, Option<Entry>)| {
-            let other = other.as_mut().filter(|other| other.is(entry.id, group))?;
-            Some(other.clone_from(entry))
+        let place = match self.position(entry.id, group) {
+            Some(index) => self.queue.get_mut(index),
+            None => self
+                .outbound
+                .iter_mut()
+                .find_map(|(_, sent)| sent.as_mut().filter(|sent| sent.is(entry.id, group))),
         };
-        match self.position(entry.id, group) {
-            Some(index) => {
-                self.queue[index].clone_from(entry);
-                true
-            }
-            None => self.outbound.iter_mut().find_map(sent).is_some(),
-        }
+        place.map(|place| place.clone_from(entry)).is_some()
     }
 
     fn position(&self, id: MessageId, group: Option<&TopicFilter>) -> Option<usize> {
@@ -186,7 +183,7 @@ impl Recovery {
                 if let Some(known) = self.messages.get_mut(&id) {
                     known.pending = None;
                 }
-                self.retain(id, topic, version, None);
+                self.retain(id, &topic, version, None);
             }
             Record::Alias { of } => {
                 let Some(at) = self.messages.get(&of).map(|known| known.at) else {
@@ -291,13 +288,13 @@ impl Recovery {
     fn retain_message(&mut self, id: MessageId, at: At, message: MessageRecord) {
         let is_deleted = message.publish.payload.is_empty();
         let (version, topic) = (message.version, message.publish.topic.clone());
-        self.retain(id, topic, version, (!is_deleted).then(|| (id, at, Box::new(message))));
+        self.retain(id, &topic, version, (!is_deleted).then(|| (id, at, Box::new(message))));
     }
 
     fn retain(
         &mut self,
         id: MessageId,
-        topic: TopicName,
+        topic: &TopicName,
         version: u64,
         message: Option<(MessageId, At, Box<MessageRecord>)>,
     ) {

@@ -80,7 +80,7 @@ impl Bench {
         let delivery = Delivery {
             message,
             qos: QoS::AtLeastOnce,
-            retain: self.next % 3 == 0,
+            retain: self.next.is_multiple_of(3),
             identifiers: SmallVec::from_slice(identifiers),
             group: None,
             stored: is_stored.then_some(stored),
@@ -92,7 +92,7 @@ impl Bench {
     fn number(queued: &Queued) -> u64 {
         match queued {
             Queued::Stored(away) => {
-                assert_eq!(away.how.retain, away.stored.id % 3 == 0);
+                assert_eq!(away.how.retain, away.stored.id.is_multiple_of(3));
                 assert_eq!(away.how.qos, QoS::AtLeastOnce);
                 away.stored.id
             }
@@ -107,7 +107,7 @@ impl Bench {
 
     /// What a shard does when the log has read what was asked for.
     fn load(&mut self) {
-        let positions = self.queue.to_load();
+        let positions = self.queue.next_to_load();
         let away = self.queue.iter().filter_map(|queued| match queued {
             Queued::Stored(away) => Some((away.stored.position(), away.stored.id)),
             Queued::Here(_) => None,

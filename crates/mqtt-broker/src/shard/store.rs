@@ -359,7 +359,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id).filter(|client| !client.is_loading) else {
             return;
         };
-        let positions = client.queue.to_load();
+        let positions = client.queue.next_to_load();
         self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
         if !positions.is_empty() {
             client.is_loading = true;
