@@ -2,20 +2,29 @@
 //! the other does not know of.
 #![no_main]
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use clock::Instant;
 use libfuzzer_sys::fuzz_target;
-use mesh_crypto::NetKey;
+use mesh_crypto::{NetKey, PrivateKey};
 use mesh_proto::provisioning::{
     Authentication, Choice, DeviceConfig, DeviceEvent, LinkEnd, Protocol as _, Provisionee, Provisioner,
-    ProvisionerEvent,
+    ProvisionerEvent, Random, Secrets,
 };
 use mesh_wire::address::UnicastAddress;
 use mesh_wire::beacon::NetworkFlags;
 use mesh_wire::bearer::pb_adv::CloseReason;
 use mesh_wire::provisioning::ProvisioningData;
 use mesh_wire::{IvIndex, KeyIndex};
+
+/// The key pairs of the two ends, made once: making one takes as long as all else that an input does.
+static SECRETS: LazyLock<[Secrets; 2]> = LazyLock::new(|| {
+    [1, 2].map(|octet| Secrets {
+        private_key: PrivateKey::new(&[octet; 32]).expect("a scalar below the order of the curve"),
+        random: Random([octet; 32]),
+    })
+});
 
 fn choice() -> Choice {
     Choice {
@@ -33,8 +42,8 @@ fn choice() -> Choice {
 }
 
 fuzz_target!(|operations: Vec<(u8, &[u8])>| {
-    let mut device = Provisionee::new(DeviceConfig::new(1), [1; 32]);
-    let mut provisioner = Provisioner::new(0, [2; 32]);
+    let mut device = Provisionee::new(DeviceConfig::new(1), [1; 32]).with_secrets(SECRETS[0].clone());
+    let mut provisioner = Provisioner::new(0, [2; 32]).with_secrets(SECRETS[1].clone());
     let mut now = Instant::ORIGIN;
     device.handle_link_open(now);
     provisioner.handle_link_open(now);

@@ -4,9 +4,13 @@ use p256::ecdh::diffie_hellman;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
 use p256::{PublicKey as Point, SecretKey};
 
-/// A private key of the P-256 curve. Does not print.
+/// A private key of the P-256 curve, and the public key that belongs to it. Does not print.
 #[derive(Clone)]
-pub struct PrivateKey(SecretKey);
+pub struct PrivateKey {
+    secret: SecretKey,
+    /// Worked out once: it costs as much as an ECDHSecret, and a provisioning asks for it several times.
+    public: PublicKey,
+}
 
 /// A public key of the P-256 curve: a point that lies on it, as `X:256 Y:256`, big-endian.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -20,21 +24,22 @@ impl PrivateKey {
     /// The private key with this scalar, big-endian; `None` for 0 and for those that the order of the curve excludes,
     /// which 32 random octets are once in 2³².
     pub fn new(scalar: &[u8; 32]) -> Option<Self> {
-        SecretKey::from_slice(scalar).ok().map(Self)
-    }
-
-    /// The public key that belongs to it.
-    pub fn public_key(&self) -> PublicKey {
-        let point = self.0.public_key().to_sec1_point(false);
+        let secret = SecretKey::from_slice(scalar).ok()?;
+        let point = secret.public_key().to_sec1_point(false);
         let mut octets = [0; 64];
         // An uncompressed point is `04 · X · Y`.
         octets.copy_from_slice(&point.as_bytes()[1..]);
-        PublicKey(octets)
+        Some(Self { secret, public: PublicKey(octets) })
+    }
+
+    /// The public key that belongs to it.
+    pub const fn public_key(&self) -> PublicKey {
+        self.public
     }
 
     /// P256(private key, peer public key): the X of the common point (MshPRT §5.4.2.3).
     pub fn ecdh_secret(&self, peer: &PublicKey) -> EcdhSecret {
-        let secret = diffie_hellman(self.0.to_nonzero_scalar(), peer.point().as_affine());
+        let secret = diffie_hellman(self.secret.to_nonzero_scalar(), peer.point().as_affine());
         EcdhSecret((*secret.raw_secret_bytes()).into())
     }
 }
