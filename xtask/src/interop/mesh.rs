@@ -21,10 +21,14 @@ pub(crate) fn run(root: &Path, peers: &MeshPeers) -> anyhow::Result<()> {
     let program = PathBuf::from(trellis(root, "mesh-node").get_program());
     let mut probe = Command::new("bash");
     probe.arg(root.join("testdata/peers/meshd-unit.sh")).arg(&peers.python);
-    probe.arg(root.join("interop/mesh_bluez.py")).arg(program).arg(&folder);
+    probe.arg(root.join("interop/mesh_bluez.py")).arg(&program).arg(&folder);
     print!("{}", output(&mut probe)?);
+    let mut update = Command::new(&peers.python);
+    update.arg(root.join("interop/mesh_iv_update.py")).arg(&program).arg(&folder);
+    print!("{}", output(&mut update)?);
     check_capture(&folder)?;
-    check_other_capture(&folder)
+    check_other_capture(&folder)?;
+    check_update_capture(&folder)
 }
 
 fn keys_of(folder: &Path, run: &str) -> anyhow::Result<Value> {
@@ -87,6 +91,21 @@ fn check_capture(folder: &Path) -> anyhow::Result<()> {
     let mut tshark = tshark(folder, run, &pairs, &[0, 1], (dev_key, ["0x0200", "0x0005"]));
     let wanted = ["0x0002", "0x8003", "0x803e", "0x801f", "0x8202", "0x8044", "0x8017"];
     check(&mut tshark, run, &wanted)
+}
+
+/// The run in which meshd begins and ends an IV Update.
+fn check_update_capture(folder: &Path) -> anyhow::Result<()> {
+    let run = "meshd-updates";
+    let keys = keys_of(folder, run)?;
+    let net_key = keys["net_keys"][0].as_str().context("a key")?;
+    let dev_key = keys["dev_key"].as_str().context("a device key")?;
+    let unused = "0".repeat(32);
+    for iv_index in [0, 1] {
+        let mut tshark =
+            tshark(folder, run, &[(net_key, &unused)], &[iv_index], (dev_key, ["0x0100", "0x0001"]));
+        check(&mut tshark, &format!("{run}, IV Index {iv_index}"), &["0x800c", "0x800e"])?;
+    }
+    Ok(())
 }
 
 /// The run in which meshd provisions us, whose application key only meshd knows.
