@@ -318,6 +318,52 @@ fn a_change_of_iv_index_is_told_in_every_subnet() {
 }
 
 #[test]
+fn a_friend_serves_nodes_of_different_subnets_at_once_each_with_what_is_sent_in_its_own() {
+    const IN_OTHER: usize = 4;
+    let one = KeyIndex::new(1).unwrap();
+    let mut net = Net::with_options(5, |address| match address {
+        4 => NodeOptions::default(),
+        5 => NodeOptions {
+            low_power: Some(LowPowerSettings { net_key_index: KeyIndex::new(1).unwrap(), ..low_power() }),
+            ..NodeOptions::default()
+        },
+        _ => options(address),
+    });
+    for index in [MANAGER, FRIEND, IN_OTHER] {
+        net.configure(index, ConfigMessage::NetKeyAdd { index: one, key: net_key(2) });
+        net.configure(index, ConfigMessage::AppKeyAdd { net_key_index: one, index: one, key: app_key(2) });
+    }
+    let model = ModelRef { element: net.nodes[IN_OTHER].address(), model: MODEL };
+    net.configure(IN_OTHER, ConfigMessage::ModelAppBind { index: one, model });
+    begin(&mut net);
+    net.command(IN_OTHER, Command::LowPower(true));
+    net.run(5 * SECOND);
+    let served: Vec<_> = net.nodes[FRIEND].low_power_nodes().collect();
+    assert_eq!(served, [(NET, unicast(3)), (one, unicast(5))]);
+    for (number, octets) in [(1, 1), (2, 60)] {
+        net.events.clear();
+        for (to, key) in [(LPN, APP), (IN_OTHER, one)] {
+            let message = OutgoingMessage {
+                element: 0,
+                destination: Destination::Address(address(to)),
+                key: MessageKey::App(key),
+                ttl: None,
+                payload: HELLO.with(&vec![number; octets]),
+                segmented: false,
+            };
+            net.command(MANAGER, Command::Send(message));
+        }
+        net.run(10 * SECOND);
+        assert_eq!((heard(&net, LPN), heard(&net, IN_OTHER)), (vec![number], vec![number]));
+    }
+    // One of them ends; the other does not notice.
+    net.command(LPN, Command::LowPower(false));
+    net.run(5 * SECOND);
+    let served: Vec<_> = net.nodes[FRIEND].low_power_nodes().collect();
+    assert_eq!(served, [(one, unicast(5))]);
+}
+
+#[test]
 fn the_friend_takes_traffic_of_the_node_on_with_flooding_material_and_nobody_else_can_read_it() {
     let mut net = Net::with_options(3, options);
     // All relay, but the Friend.

@@ -22,6 +22,9 @@ pub enum Beacon {
     },
 }
 
+/// The 16-bit UUID of the Mesh Provisioning Service.
+pub const MESH_PROVISIONING_SERVICE: u16 = 0x1827;
+
 /// A device that waits to be provisioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnprovisionedDevice {
@@ -72,6 +75,25 @@ impl UnprovisionedDevice {
     pub fn hash_uri(uri: &[u8]) -> [u8; 4] {
         let [a, b, c, d, ..] = kdf::s1(uri);
         [a, b, c, d]
+    }
+
+    /// What a device that can be provisioned by PB-GATT advertises as service data of [`MESH_PROVISIONING_SERVICE`]:
+    /// `Device UUID:128 · OOB Information:16`, the latter little-endian, other than in the beacon (MshPRT §7.1.2.2.1).
+    pub fn service_data(&self) -> [u8; 18] {
+        let mut octets = [0; 18];
+        octets[..16].copy_from_slice(&self.uuid);
+        octets[16..].copy_from_slice(&self.oob_information.to_le_bytes());
+        octets
+    }
+
+    /// Reads what [`UnprovisionedDevice::service_data`] writes.
+    ///
+    /// # Errors
+    /// What is wrong with its length.
+    pub fn from_service_data(octets: &[u8]) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(octets);
+        let (uuid, oob_information) = (reader.array()?, u16::from_le_bytes(reader.array()?));
+        reader.finish(Self { uuid, oob_information, uri_hash: None })
     }
 }
 

@@ -4,7 +4,7 @@
 mod common;
 
 use mesh_crypto::NetKey;
-use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork, UnprovisionedDevice};
+use mesh_wire::beacon::{MESH_PROVISIONING_SERVICE, Beacon, NetworkFlags, SecureNetwork, UnprovisionedDevice};
 use mesh_wire::bearer::pb_adv::{self, BearerControl, CloseReason, GenericPdu, PbAdvPdu};
 use mesh_wire::bearer::proxy::{self, MessageType, ProxyPdu, Sar};
 use mesh_wire::provisioning::{AuthenticationMethod, ProvisioningData, ProvisioningPdu};
@@ -128,6 +128,21 @@ fn beacons_are_read_and_written() {
 }
 
 /// CVE-2022-1041 and CVE-2022-1042: the first segment says that few octets come, later ones bring many.
+#[test]
+fn s8_5_1_a_device_advertises_pb_gatt_as_the_sample() {
+    let advertising = section("advertising");
+    let sample = advertising.as_array().unwrap().iter().find(|sample| sample["section"] == "8.5.1").unwrap();
+    let structure = bytes(&sample["ad_structure"]);
+    let [length, 0x16, low, high, data @ ..] = &structure[..] else { panic!("no service data") };
+    let service = MESH_PROVISIONING_SERVICE.to_le_bytes();
+    assert_eq!((usize::from(*length), [*low, *high]), (data.len() + 3, service));
+    let device = UnprovisionedDevice::from_service_data(data).unwrap();
+    assert_eq!(device.uuid, array(&sample["device_uuid"]));
+    assert_eq!(device.oob_information.to_be_bytes(), array(&sample["oob_information_be"]));
+    assert_eq!(device.service_data()[..], *data);
+    assert!(UnprovisionedDevice::from_service_data(&data[1..]).is_err());
+}
+
 #[test]
 fn a_transaction_whose_segments_do_not_fit_its_length_is_no_transaction() {
     let start = |seg_n: u8, total_length: u16, octets: usize| {
