@@ -39,11 +39,7 @@ const TAKEN: [(&str, usize, &[&str]); 16] = [
     (
         "advertising",
         6,
-        &[
-            "mesh-wire/tests/proxy.rs",
-            "mesh-wire/tests/provisioning.rs",
-            "mesh-crypto/tests/provisioning.rs",
-        ],
+        &["mesh-wire/tests/proxy.rs", "mesh-wire/tests/provisioning.rs", "mesh-crypto/tests/provisioning.rs"],
     ),
     ("proxy_configuration", 3, &["mesh-wire/tests/proxy.rs"]),
     (

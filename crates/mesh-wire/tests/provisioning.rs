@@ -4,7 +4,9 @@
 mod common;
 
 use mesh_crypto::NetKey;
-use mesh_wire::beacon::{MESH_PROVISIONING_SERVICE, Beacon, NetworkFlags, SecureNetwork, UnprovisionedDevice};
+use mesh_wire::beacon::{
+    Beacon, MESH_PROVISIONING_SERVICE, NetworkFlags, SecureNetwork, UnprovisionedDevice,
+};
 use mesh_wire::bearer::pb_adv::{self, BearerControl, CloseReason, GenericPdu, PbAdvPdu};
 use mesh_wire::bearer::proxy::{self, MessageType, ProxyPdu, Sar};
 use mesh_wire::provisioning::{AuthenticationMethod, ProvisioningData, ProvisioningPdu};
