@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 
 use super::frame::{self, Found, Kind};
 use super::segment::Segment;
@@ -127,49 +127,95 @@ fn read(storage: &dyn Storage, visit: &mut dyn FnMut(Position, &[u8])) -> Result
     let segments = storage.list()?;
     let salt = find_salt(storage, &segments)?;
     let mut found = Contents { segments, cut: None, end: Position(0), salt, report: Report::default() };
-    let mut synced = Position(0);
-    for (index, base) in found.segments.clone().into_iter().enumerate() {
-        if index > 0 && found.end != base {
-            let (segment, offset) = (found.segments[index - 1], found.end.0 - found.segments[index - 1].0);
-            found.report.losses.push(Loss { segment, offset, bytes: base.0.saturating_sub(found.end.0) });
-        }
-        let length = usize::try_from(storage.length(base)?).unwrap_or(usize::MAX);
-        let bytes = storage.read(base, 0, length)?;
-        let Some(salt) = salt else {
-            // A log that was about to be made; or without a single header nothing can be told apart.
-            if length <= frame::SEGMENT_HEADER && index + 1 == found.segments.len() {
-                found.cut = Some((base, 0));
-            } else {
-                found.report.losses.push(Loss { segment: base, offset: 0, bytes: bytes.len() as u64 });
+    let segments = found.segments.clone();
+    let synced = std::thread::scope(|scope| {
+        // The next segment is read and checked while the records of one are visited.
+        let (send, loaded) = mpsc::sync_channel(1);
+        scope.spawn(move || {
+            let mut synced = Position(0);
+            for base in segments {
+                let segment = Loaded::read(storage, base, salt, &mut synced);
+                let is_over = segment.is_err();
+                if send.send(segment).is_err() || is_over {
+                    return;
+                }
             }
-            continue;
-        };
-        let is_last = index + 1 == found.segments.len();
-        let places = Places::of(&bytes, base, salt, &mut synced);
-        let mut end = bytes.len();
-        for (from, until) in places.gaps {
-            if is_last && base.0 + from as u64 >= synced.0 {
-                found.report.unfinished = (bytes.len() - from) as u64;
-                found.cut = Some((base, from as u64));
-                end = from;
-                break;
-            }
-            let (offset, bytes) = (from as u64, (until - from) as u64);
-            found.report.losses.push(Loss { segment: base, offset, bytes });
+        });
+        let mut synced = Position(0);
+        for (index, segment) in loaded.into_iter().enumerate() {
+            let segment = segment?;
+            synced = segment.synced;
+            found.take(index, segment, visit);
         }
-        for (offset, body) in places.records.into_iter().filter(|(offset, _)| *offset < end) {
-            found.report.records += 1;
-            visit(Position(base.0 + offset as u64), &bytes[body]);
-        }
-        found.report.bytes += end as u64;
-        found.end = Position(base.0 + end as u64);
-    }
+        Ok::<_, OpenError>(synced)
+    })?;
     // Whoever knows of something durable knows of no later position.
     found.end = found.end.max(synced);
     if found.cut.is_some_and(|(_, length)| length <= frame::SEGMENT_HEADER as u64) {
         found.end = found.segments.last().copied().unwrap_or_default();
     }
     Ok(found)
+}
+
+/// A segment, read and checked.
+struct Loaded {
+    base: Position,
+    bytes: Vec<u8>,
+    places: Places,
+    /// Up to where everything was synced, as far as it and those before it say.
+    synced: Position,
+}
+
+impl Loaded {
+    fn read(
+        storage: &dyn Storage,
+        base: Position,
+        salt: Option<u64>,
+        synced: &mut Position,
+    ) -> std::io::Result<Self> {
+        let length = usize::try_from(storage.length(base)?).unwrap_or(usize::MAX);
+        let bytes = storage.read(base, 0, length)?;
+        let places = salt.map_or_else(Places::default, |salt| Places::of(&bytes, base, salt, synced));
+        Ok(Self { base, bytes, places, synced: *synced })
+    }
+}
+
+impl Contents {
+    fn take(&mut self, index: usize, segment: Loaded, visit: &mut dyn FnMut(Position, &[u8])) {
+        let Loaded { base, bytes, places, synced } = segment;
+        let is_last = index + 1 == self.segments.len();
+        if index > 0 && self.end != base {
+            let (segment, offset) = (self.segments[index - 1], self.end.0 - self.segments[index - 1].0);
+            let bytes = base.0.saturating_sub(self.end.0);
+            self.report.losses.push(Loss { segment, offset, bytes });
+        }
+        if self.salt.is_none() {
+            // A log that was about to be made; or without a single header nothing can be told apart.
+            if bytes.len() <= frame::SEGMENT_HEADER && is_last {
+                self.cut = Some((base, 0));
+            } else {
+                self.report.losses.push(Loss { segment: base, offset: 0, bytes: bytes.len() as u64 });
+            }
+            return;
+        }
+        let mut end = bytes.len();
+        for (from, until) in places.gaps {
+            if is_last && base.0 + from as u64 >= synced.0 {
+                self.report.unfinished = (bytes.len() - from) as u64;
+                self.cut = Some((base, from as u64));
+                end = from;
+                break;
+            }
+            let (offset, bytes) = (from as u64, (until - from) as u64);
+            self.report.losses.push(Loss { segment: base, offset, bytes });
+        }
+        for (offset, body) in places.records.into_iter().filter(|(offset, _)| *offset < end) {
+            self.report.records += 1;
+            visit(Position(base.0 + offset as u64), &bytes[body]);
+        }
+        self.report.bytes += end as u64;
+        self.end = Position(base.0 + end as u64);
+    }
 }
 
 fn find_salt(storage: &dyn Storage, segments: &[Position]) -> Result<Option<u64>, OpenError> {

@@ -291,6 +291,30 @@ fn encode_message(message: &MessageRecord, out: &mut BytesMut) {
     put_publish(&message.publish, out);
 }
 
+/// What is wanted at a start of most messages: those that are neither retained nor of a publisher that may send them
+/// again.
+pub(crate) struct Head {
+    pub(crate) copy_of: Option<MessageId>,
+    pub(crate) shards: u64,
+    pub(crate) of_shards: u8,
+}
+
+impl Head {
+    /// `None`: it is another record, or there is more to be wanted of it.
+    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        let copy_of = rest.try_get_u64().ok()?.checked_sub(1);
+        let publisher = rest.try_get_u16().ok()?;
+        rest = rest.get(publisher.into()..)?;
+        let receipt = rest.try_get_u16().ok()?;
+        let (shards, of_shards) = (rest.try_get_u64().ok()?, rest.try_get_u8().ok()?);
+        let (_version, _expires_ms) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
+        // The first byte of a PUBLISH (§3.3.1): its type, and in the last bit RETAIN.
+        let is_plain = *kind == 1 && receipt == 0 && rest.first()? & 0xf1 == 0x30;
+        is_plain.then_some(Self { copy_of, shards, of_shards })
+    }
+}
+
 fn decode_message(mut reader: Reader) -> Result<Record, RecordError> {
     Ok(Record::Message(Box::new(MessageRecord {
         copy_of: reader.u64()?.checked_sub(1),

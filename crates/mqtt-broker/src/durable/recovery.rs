@@ -6,9 +6,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use foldhash::fast::FixedState;
 use journal::log::Position;
 use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
+use smallvec::SmallVec;
 
 use super::lost::Lost;
-use super::record::{How, MessageId, MessageRecord, Record, Ref, SessionRecord, Whole};
+use super::record::{Head, How, MessageId, MessageRecord, Record, Ref, SessionRecord, Whole};
 use crate::client::Subscription;
 use crate::shard::ALL_SHARDS;
 
@@ -18,7 +19,7 @@ use crate::shard::ALL_SHARDS;
 pub struct Recovery {
     /// Messages that something may still refer to.
     messages: HashMap<MessageId, Known, FixedState>,
-    pub(crate) sessions: BTreeMap<Text, Session>,
+    pub(crate) sessions: HashMap<Text, Session, FixedState>,
     pub(crate) retained: BTreeMap<TopicName, Kept>,
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
     /// What records refer to and is not there.
@@ -94,17 +95,45 @@ pub(crate) struct Session {
     pub(crate) queue: VecDeque<Entry>,
 }
 
+/// A message that a client has to get. There may be millions of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Entry {
     pub(crate) id: MessageId,
     pub(crate) at: At,
-    pub(crate) how: How,
-    pub(crate) group: Option<Box<TopicFilter>>,
+    qos: QoS,
+    retain: bool,
+    more: Option<Box<More>>,
+}
+
+/// What most entries have nothing of.
+#[derive(Clone, Debug)]
+struct More {
+    identifiers: SmallVec<[u32; 1]>,
+    group: Option<TopicFilter>,
 }
 
 impl Entry {
+    fn new(id: MessageId, at: At, how: How, group: Option<TopicFilter>) -> Self {
+        let How { qos, retain, identifiers } = how;
+        let has_more = !identifiers.is_empty() || group.is_some();
+        Self { id, at, qos, retain, more: has_more.then(|| Box::new(More { identifiers, group })) }
+    }
+
+    pub(crate) fn how(&self) -> How {
+        let identifiers = self.more.as_ref().map_or_else(SmallVec::new, |more| more.identifiers.clone());
+        How { qos: self.qos, retain: self.retain, identifiers }
+    }
+
+    pub(crate) fn group(&self) -> Option<&TopicFilter> {
+        self.more.as_ref().and_then(|more| more.group.as_ref())
+    }
+
+    fn into_group(self) -> Option<TopicFilter> {
+        self.more.and_then(|more| more.group)
+    }
+
     fn is(&self, id: MessageId, group: Option<&TopicFilter>) -> bool {
-        self.id == id && self.group.as_deref() == group
+        self.id == id && self.group() == group
     }
 }
 
@@ -133,7 +162,7 @@ impl Session {
 
     /// Puts an entry in the place of the one for the same message, if there is one, queued or sent.
     fn replace(&mut self, entry: &Entry) -> bool {
-        let group = entry.group.as_deref();
+        let group = entry.group();
         let place = match self.position(entry.id, group) {
             Some(index) => self.queue.get_mut(index),
             None => self
@@ -167,6 +196,12 @@ impl Recovery {
     /// When the record is of no kind that this version knows.
     pub fn apply(&mut self, position: Position, body: &[u8]) -> Result<(), Unreadable> {
         let at = At { position, bytes: u32::try_from(body.len()).unwrap_or(u32::MAX) };
+        if let Some(Head { copy_of, shards, of_shards }) = Head::of(body) {
+            let id = copy_of.unwrap_or(position.0);
+            let new = Known { remaining: shards, of_shards, ..Known::at(at) };
+            self.messages.entry(id).and_modify(|known| known.at = at).or_insert(new);
+            return Ok(());
+        }
         match Record::decode(body).map_err(|_| Unreadable(position))? {
             Record::Message(message) => self.message(at, *message),
             Record::Refs { id, shard, refs, groups, is_moved } => {
@@ -350,7 +385,7 @@ impl Recovery {
                 self.hand_over(id, at, group, &client);
             }
             let session = self.sessions.entry(client).or_insert_with(|| Session::new(None));
-            let entry = Entry { id, at, how, group: group.map(Box::new) };
+            let entry = Entry::new(id, at, how, group);
             if !is_moved || !session.replace(&entry) {
                 session.push(entry);
             }
@@ -397,13 +432,14 @@ impl Recovery {
         self.lost.ended(client);
         let Some(session) = self.sessions.remove(client) else { return };
         for (_, entry) in session.outbound {
-            if let Some((id, group)) = entry.and_then(|entry| Some((entry.id, *entry.group?))) {
+            if let Some((id, group)) = entry.and_then(|entry| Some((entry.id, entry.into_group()?))) {
                 self.groups.remove(&(id, group));
             }
         }
         for entry in session.queue {
-            if let Some(group) = entry.group
-                && let Some(in_group) = self.groups.get_mut(&(entry.id, *group))
+            let id = entry.id;
+            if let Some(group) = entry.into_group()
+                && let Some(in_group) = self.groups.get_mut(&(id, group))
                 && in_group.holder.as_ref() == Some(client)
             {
                 in_group.holder = None;
@@ -422,7 +458,7 @@ impl Recovery {
             return;
         }
         let first = session.queue.partition_point(|entry| entry.id < id);
-        let is_it = |entry: &Entry| entry.id == id && entry.how.qos == QoS::ExactlyOnce;
+        let is_it = |entry: &Entry| entry.id == id && entry.qos == QoS::ExactlyOnce;
         let index = session
             .queue
             .iter()
@@ -453,7 +489,7 @@ impl Recovery {
             session.outbound.push_back((packet_id, None));
             None
         });
-        if let Some((id, group)) = entry.flatten().and_then(|entry| Some((entry.id, *entry.group?))) {
+        if let Some((id, group)) = entry.flatten().and_then(|entry| Some((entry.id, entry.into_group()?))) {
             self.groups.remove(&(id, group));
         }
     }

@@ -199,14 +199,14 @@ impl Shard {
             }
         }
         for entry in queue {
-            if entry.group.is_some() {
+            if entry.group().is_some() {
                 let delivery = self.restore_delivery(&client_id, log, entry, read);
                 delivery
                     .into_iter()
                     .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
             } else if let Some(hold) = log.hold(entry.at.position, entry.at.bytes as usize) {
                 let stored = Stored { id: entry.id, hold }.for_client(&client_id);
-                let away = Away { stored, how: entry.how, size: entry.at.bytes };
+                let away = Away { stored, how: entry.how(), size: entry.at.bytes };
                 client.queue.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
             }
         }
@@ -247,8 +247,7 @@ impl Shard {
         entry: Entry,
         read: &mut Read<'_>,
     ) -> Option<Delivery> {
-        let Entry { id, at, how, group } = entry;
-        let group = group.map(|group| *group);
+        let (id, at, how, group) = (entry.id, entry.at, entry.how(), entry.group().cloned());
         let Some((message, stored)) = self.fetch(log, id, at, read) else {
             self.record(&Record::Done { client: client_id.clone(), id, group });
             return None;

@@ -87,7 +87,8 @@ impl Recovery {
 impl Export {
     fn new(recovery: Recovery) -> Self {
         let unrouted = recovery.unrouted();
-        let sessions: Vec<_> = recovery.sessions.into_iter().collect();
+        let mut sessions: Vec<_> = recovery.sessions.into_iter().collect();
+        sessions.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
         let mut references = Vec::new();
         let mut messages = Vec::new();
         for (session, (_, contents)) in (0..).zip(&sessions) {
@@ -178,7 +179,7 @@ impl Export {
             Place::Sent(at) => session.outbound.get(at as usize)?.1.as_ref()?,
             Place::Queued(at) => session.queue.get(at as usize)?,
         };
-        Some(Receiver::new(client, &entry.how, entry.group.as_deref()))
+        Some(Receiver::new(client, &entry.how(), entry.group()))
     }
 
     /// In the order in which each client got them, which is the one in which they are sent again.
