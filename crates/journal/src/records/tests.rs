@@ -65,9 +65,12 @@ impl Disk {
         self.0.lock().unwrap().is_full = is_full;
     }
 
-    /// What is on the disk after a power cut: what was synced, and any part of the rest.
+    /// What is on the disk after a power cut: what was synced, and any part of the rest, now and then all of it.
     fn after_crash(&self, rng: &mut ChaCha8Rng) -> Vec<u8> {
         let state = self.0.lock().unwrap();
+        if rng.next_u32().is_multiple_of(4) {
+            return state.current.clone();
+        }
         let mut image = state.synced.clone();
         for change in &state.unsynced {
             match change {

@@ -192,7 +192,7 @@ impl Shard {
             match entry {
                 None => client.outbound.restore(packet_id, None),
                 Some(entry) => {
-                    if let Some(delivery) = self.restore_delivery(&client_id, log, entry, read) {
+                    if let Some(delivery) = self.restore_delivery(&client_id, log, &entry, read) {
                         client.outbound.restore(packet_id, Some(delivery));
                     }
                 }
@@ -200,7 +200,7 @@ impl Shard {
         }
         for entry in queue {
             if entry.group().is_some() {
-                let delivery = self.restore_delivery(&client_id, log, entry, read);
+                let delivery = self.restore_delivery(&client_id, log, &entry, read);
                 delivery
                     .into_iter()
                     .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
@@ -244,7 +244,7 @@ impl Shard {
         &mut self,
         client_id: &Text,
         log: &Log,
-        entry: Entry,
+        entry: &Entry,
         read: &mut Read<'_>,
     ) -> Option<Delivery> {
         let (id, at, how, group) = (entry.id, entry.at, entry.how(), entry.group().cloned());
