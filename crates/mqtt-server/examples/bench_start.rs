@@ -72,7 +72,8 @@ async fn start(folder: &Path, sessions: usize, each: usize) {
     let started = begin.elapsed();
     let (log, memory) = (server.log_stats().unwrap(), resident());
     let begin = Instant::now();
-    let name = format!("session-{}", sessions / 2);
+    // One that no earlier start has drained.
+    let name = format!("session-{}", u64::from(std::process::id()) % sessions as u64);
     tokio::task::spawn_blocking(move || load::drain(address, &name, each)).await.unwrap();
     println!(
         "{} page cache: {:.1} s until a client is served; log of {} MB, {} MB of memory; a session of {each} messages drained in {:.1} ms",
