@@ -338,7 +338,8 @@ async def we_provision_meshd(bus, net):
         (FOLDER / "we-provision.json").write_text(json.dumps(keys))
 
 
-async def main():
+async def on_bus(*stages):
+    """Does one thing after the other with meshd, once it is there."""
     bus = await MessageBus(bus_address=os.environ["DBUS_SESSION_BUS_ADDRESS"]).connect()
     for _ in range(50):
         try:
@@ -346,10 +347,10 @@ async def main():
             break
         except Exception:
             await asyncio.sleep(0.1)
-    await meshd_provisions_us(bus, net)
-    await we_provision_meshd(bus, net)
+    for stage in stages:
+        await stage(bus, net)
     bus.disconnect()
 
 
 if __name__ == "__main__":
-    asyncio.run(asyncio.wait_for(main(), 420))
+    asyncio.run(asyncio.wait_for(on_bus(meshd_provisions_us, we_provision_meshd), 420))

@@ -14,8 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from mesh_bluez import FOLDER, Node, ok, uuid4
-from dbus_next.aio import MessageBus
+from mesh_bluez import FOLDER, Node, ok, on_bus, uuid4
 from dbus_next import Message, Variant
 from meshd_unit_probe import MESH, ROOT, Agent, App, Element, Prov, event, iface
 
@@ -148,20 +147,8 @@ async def update(bus, net):
     (FOLDER / "meshd-updates.json").write_text(json.dumps(keys))
 
 
-async def stage(do):
-    bus = await MessageBus(bus_address=os.environ["DBUS_SESSION_BUS_ADDRESS"]).connect()
-    for _ in range(50):
-        try:
-            net = await iface(bus, ROOT, "Network1")
-            break
-        except Exception:
-            await asyncio.sleep(0.1)
-    await do(bus, net)
-    bus.disconnect()
-
-
 if __name__ == "__main__":
     if len(sys.argv) > 3:
-        asyncio.run(asyncio.wait_for(stage({"create": create, "update": update}[sys.argv[3]]), 240))
+        asyncio.run(asyncio.wait_for(on_bus({"create": create, "update": update}[sys.argv[3]]), 240))
     else:
         run()

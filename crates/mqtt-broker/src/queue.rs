@@ -113,10 +113,8 @@ impl Queue {
     /// Queues a message. If its client is away, or far behind, a message that the log has stays there.
     pub(crate) fn push(&mut self, delivery: Delivery, is_away: bool, overflow: Option<&Arc<Overflow>>) {
         let queued = Queued::Here(Box::new(delivery));
-        self.len += 1;
-        self.bytes += queued.size();
-        let is_far_behind = is_away || self.len > READ_AHEAD;
-        self.append(if is_far_behind { queued.put_away() } else { queued }, overflow);
+        let is_far_behind = is_away || self.len >= READ_AHEAD;
+        self.restore(if is_far_behind { queued.put_away() } else { queued }, overflow);
     }
 
     /// Queues what was queued before a restart.

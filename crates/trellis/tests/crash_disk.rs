@@ -158,13 +158,8 @@ impl World {
     /// Waits for so many more acknowledgments.
     async fn acknowledges(&self, more: usize) {
         let enough = self.acknowledged().len() + more;
-        let goes_on = async {
-            while self.book.lock().unwrap().acknowledged.len() < enough {
-                sleep(Duration::from_millis(2)).await;
-            }
-        };
-        let seed = self.seed;
-        timeout(Duration::from_secs(60), goes_on).await.unwrap_or_else(|_| panic!("seed {seed}: it goes on"));
+        let goes_on = || self.book.lock().unwrap().acknowledged.len() >= enough;
+        assert!(until(Duration::from_secs(60), goes_on).await, "seed {}: it goes on", self.seed);
     }
 
     /// What a session gets that was away, until it has all of this, or no more comes for a while.
@@ -173,7 +168,7 @@ impl World {
         let theirs = Shared::default();
         let reader = tokio::spawn(read_on(messages, Arc::clone(&theirs)));
         let (mut idle, mut before) = (0, 0);
-        while idle < 100 && !expected.iter().all(|payload| theirs.lock().unwrap().seen.contains_key(payload))
+        while idle < 500 && !expected.iter().all(|payload| theirs.lock().unwrap().seen.contains_key(payload))
         {
             sleep(Duration::from_millis(20)).await;
             let count = theirs.lock().unwrap().seen.values().sum::<u64>();
@@ -192,9 +187,19 @@ impl World {
     fn records(&self) -> Vec<(Position, u64, Vec<u8>)> {
         let mut records = Vec::new();
         let folder = log_folder(self.folder.path()).unwrap();
-        log::scan(&folder, |at, body| records.push((at, FRAME + body.len() as u64, body.to_vec()))).unwrap();
+        log::view(&folder, |at, body| records.push((at, FRAME + body.len() as u64, body.to_vec()))).unwrap();
         records
     }
+}
+
+/// Waits for something, for so long at most; whether it came.
+async fn until(most: Duration, mut has_come: impl FnMut() -> bool) -> bool {
+    let comes = async {
+        while !has_come() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(most, comes).await.is_ok()
 }
 
 /// The acknowledged payloads that stand in one of these records or pieces.
@@ -225,12 +230,7 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
             0 => sleep(pause).await,
             1 => {
                 world.order("tears");
-                let ends = async {
-                    while !running.has_ended() {
-                        sleep(Duration::from_millis(2)).await;
-                    }
-                };
-                torn += u32::from(timeout(Duration::from_secs(20), ends).await.is_ok());
+                torn += u32::from(until(Duration::from_secs(20), || running.has_ended()).await);
             }
             _ => {
                 world.acknowledges(1).await;
@@ -252,12 +252,12 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
     world.acknowledges(1).await;
     world.end_load();
     let acknowledged = world.acknowledged();
-    let arrives = async {
-        while !acknowledged.iter().all(|payload| world.book.lock().unwrap().seen.contains_key(payload)) {
-            sleep(Duration::from_millis(20)).await;
-        }
+    let has_all = |book: &Shared| {
+        let seen = &book.lock().unwrap().seen;
+        acknowledged.iter().all(|payload| seen.contains_key(payload))
     };
-    let _ = timeout(Duration::from_secs(30), arrives).await;
+    // What has not come by then is named by the check.
+    until(Duration::from_secs(30), || has_all(&world.book)).await;
     check("the one who is there", &acknowledged, &world.book.lock().unwrap().seen, seed);
     reader.abort();
     for id in ABSENT {
@@ -292,9 +292,8 @@ async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
         let loses_sync = round % 2 == 1;
         if loses_sync {
             world.order("loses");
-            while world.folder.path().join("loses").exists() {
-                sleep(Duration::from_millis(2)).await;
-            }
+            let order = world.folder.path().join("loses");
+            assert!(until(Duration::from_secs(60), || !order.exists()).await, "seed {seed}: a sync is lost");
             world.acknowledges(200).await;
         }
         drop(process);

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use self::frame::Kind;
 use self::segment::Segment;
 
-pub use self::recovery::{Loss, OpenError, Report, open, scan, view};
+pub use self::recovery::{Loss, OpenError, Report, open, view};
 pub use self::segment::{Claims, Hold};
 pub use self::storage::{Folder, Storage};
 pub use self::thread::WriterThread;

@@ -92,15 +92,8 @@ pub fn open(
     Ok((Writer::new(Arc::new(log), storage), found.report))
 }
 
-/// Reads a log that nobody has open, and leaves it as it is.
-///
-/// # Errors
-/// Why it cannot be read.
-pub fn scan(storage: &dyn Storage, mut visit: impl FnMut(Position, &[u8])) -> Result<Report, OpenError> {
-    Ok(read(storage, &mut visit)?.report)
-}
-
-/// The same, for what is to be read once more afterwards ([`Log::read`]). Nothing is to be appended to this log.
+/// Reads a log that nobody has open, and leaves it as it is. Records can be read once more afterwards ([`Log::read`]);
+/// nothing is to be appended.
 ///
 /// # Errors
 /// Why it cannot be read.

@@ -255,11 +255,11 @@ impl Shard {
             }
         }
         self.stats.dropped_unreachable += queue.take_unreachable() as u64;
-        let counter = match is_log_full {
-            true => &mut self.stats.dropped_log_full,
-            false => &mut self.stats.dropped_queue_full,
-        };
-        *counter += dropped.len() as u64;
+        if is_log_full {
+            self.stats.dropped_log_full += dropped.len() as u64;
+        } else {
+            self.stats.dropped_queue_full += dropped.len() as u64;
+        }
         self.finish_all(client_id, &dropped);
         let Some(client) = self.clients.get_mut(client_id) else { return };
         if client.shared > 0 && client.connection.is_some() && !client.is_busy {
