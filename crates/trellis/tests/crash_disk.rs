@@ -209,7 +209,6 @@ fn within(acknowledged: &BTreeSet<String>, bytes: &[u8]) -> BTreeSet<String> {
     acknowledged.iter().filter(|payload| text.contains(payload.as_str())).cloned().collect()
 }
 
-#[expect(clippy::too_many_lines, reason = "one story: what happens to the disk, and what came")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_disk_is_full() {
     let (rounds, seed) = (number("TRELLIS_ROUNDS", 4), number("TRELLIS_SEED", 1));
