@@ -61,7 +61,7 @@ pub use message::Message;
 pub use overflow::{BLOCK, Blocks};
 pub use retained::{RetainedMessages, Scan};
 pub use routes::{RouteTable, ShardId, ShardSet};
-pub use shard::{ConnectionId, Load, Output, Shard};
+pub use shard::{ConnectionId, Job, Load, Output, Shard};
 pub use shard::{Credentials, Lookup, LookupId, Opening, Refusal, Verdict};
 pub use stats::Stats;
 pub use subscriptions::SubscriptionTree;
@@ -116,7 +116,7 @@ pub struct Shared {
 
 /// Sessions are spread over so many partitions, and these over the shards: the number of cores may change, a
 /// session's partition does not.
-const PARTITIONS: u64 = 256;
+const PARTITIONS: usize = 256;
 
 impl Shared {
     /// For a broker of `shards` shards, 1 to 64.
@@ -154,22 +154,22 @@ impl Shared {
 
     /// The shard that the session of this Client Identifier belongs to.
     pub fn shard_of(&self, client_id: &str) -> ShardId {
-        self.shard_of_hash(stable_hash(client_id.as_bytes()))
+        shard_of_partition(partition_of(client_id.as_bytes()), self.shards)
     }
 
     /// The shard that owns a shared subscription, by its whole filter.
     pub(crate) fn shard_of_group(&self, group: &mqtt_wire::TopicFilter) -> ShardId {
-        self.shard_of_hash(stable_hash(group.as_bytes()))
+        shard_of_partition(partition_of(group.as_bytes()), self.shards)
     }
+}
 
-    /// The shard, of so many, that a Client Identifier belongs to.
-    pub(crate) fn shard_of_so_many(client_id: &str, shards: usize) -> ShardId {
-        usize::try_from(stable_hash(client_id.as_bytes()) % PARTITIONS).unwrap_or(0) % shards.max(1)
-    }
+fn partition_of(name: &[u8]) -> usize {
+    usize::try_from(stable_hash(name) % PARTITIONS as u64).unwrap_or(0)
+}
 
-    fn shard_of_hash(&self, hash: u64) -> ShardId {
-        usize::try_from(hash % PARTITIONS).unwrap_or(0) % self.shards
-    }
+/// The shard of a partition, of so many.
+fn shard_of_partition(partition: usize, shards: usize) -> ShardId {
+    partition % shards.max(1)
 }
 
 /// FNV-1a, 64 bits: the same on every machine and in every version, as partitions outlive both.

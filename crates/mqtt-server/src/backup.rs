@@ -116,7 +116,7 @@ pub fn import(data_dir: &Path, text: &mut dyn BufRead) -> Result<Totals, ImportF
 
 /// The folder of a log that holds nothing.
 fn empty(data_dir: &Path) -> Result<Folder, ImportFailed> {
-    let View { storage, recovery, report, .. } = View::of(data_dir)?;
+    let View { storage, mut recovery, report, .. } = View::of(data_dir)?;
     let is_empty = report.records == 0 && report.losses.is_empty() && recovery.counts() == [0; 3];
     if is_empty { Ok(storage) } else { Err(ImportFailed::Exists { path: data_dir.join(FOLDER) }) }
 }

@@ -151,7 +151,7 @@ impl View {
 /// # Errors
 /// Why it cannot be read.
 pub fn check(data_dir: &Path) -> Result<Contents, LogError> {
-    let View { recovery, report, .. } = View::of(data_dir)?;
+    let View { mut recovery, report, .. } = View::of(data_dir)?;
     let [sessions, queued, retained] = recovery.counts();
     Ok(Contents { report, sessions, queued, retained, losers: Losers::of(&recovery) })
 }
@@ -188,7 +188,7 @@ impl Opened {
         if let Some(source) = unreadable {
             return Err(LogError::Unreadable { path, source });
         }
-        tell(&report, &recovery);
+        tell(&report, &mut recovery);
         let store = Store { log: Arc::clone(writer.log()), storage };
         Ok(Self { store, writer, recovery, report, data_dir: config.data_dir.clone() })
     }
@@ -207,7 +207,10 @@ impl Opened {
         };
         let mut shards = shards.into_iter().map(with_overflow).collect::<io::Result<Vec<_>>>()?;
         let store = self.store.clone();
-        self.recovery.restore(now, &store.log, &mut shards, &mut |positions| store.read(positions));
+        let read = |positions: &[Position]| store.read(positions);
+        self.recovery.restore(now, &store.log, &mut shards, &read, |jobs| {
+            std::thread::scope(|scope| jobs.into_iter().for_each(|job| drop(scope.spawn(job))));
+        });
         Ok((shared, shards, self.writer.start()?))
     }
 }
@@ -253,7 +256,7 @@ pub(crate) fn new_shards(
     (shared, shards)
 }
 
-fn tell(report: &Report, recovery: &Recovery) {
+fn tell(report: &Report, recovery: &mut Recovery) {
     let [sessions, messages, retained] = recovery.counts();
     let (records, bytes) = (report.records, report.bytes);
     tracing::info!(records, bytes, sessions, messages, retained, "the log was read");

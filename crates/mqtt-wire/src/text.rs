@@ -1,3 +1,4 @@
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -59,6 +60,13 @@ impl TryFrom<Bytes> for Text {
         }
         str::from_utf8(&bytes).map_err(|_| TextError::NotUtf8)?;
         Ok(Self(bytes))
+    }
+}
+
+/// Texts are equal, in order and hashed as their bytes are.
+impl Borrow<[u8]> for Text {
+    fn borrow(&self) -> &[u8] {
+        &self.0
     }
 }
 

@@ -3,6 +3,7 @@
 mod lost;
 pub(crate) mod record;
 pub(crate) mod recovery;
+pub(crate) mod sessions;
 mod text;
 
 use journal::log::{Hold, Position};

@@ -237,7 +237,12 @@ impl Record {
 
     /// Reads one.
     pub(crate) fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
-        let mut reader = Reader(Bytes::copy_from_slice(bytes));
+        Self::decode_shared(Bytes::copy_from_slice(bytes))
+    }
+
+    /// Reads one, whose texts and payload then stay where its bytes are.
+    pub(crate) fn decode_shared(bytes: Bytes) -> Result<Self, RecordError> {
+        let mut reader = Reader(bytes);
         let record = match reader.u8()? {
             1 => return decode_message(reader),
             2 => Self::Refs {
@@ -291,34 +296,97 @@ fn encode_message(message: &MessageRecord, out: &mut BytesMut) {
     put_publish(&message.publish, out);
 }
 
-/// What is wanted at a start of most messages: those that are neither retained nor of a publisher that may send them
-/// again.
-pub(crate) struct Head {
+/// What a start wants to know of a message.
+pub(crate) struct Head<'a> {
     pub(crate) copy_of: Option<MessageId>,
+    pub(crate) publisher: &'a [u8],
+    pub(crate) receipt: Option<PacketId>,
     pub(crate) shards: u64,
     pub(crate) of_shards: u8,
+    pub(crate) version: u64,
+    pub(crate) retain: bool,
+    pub(crate) topic: &'a [u8],
+    pub(crate) has_payload: bool,
 }
 
-impl Head {
-    /// `None`: it is another record, or there is more to be wanted of it.
-    pub(crate) fn of(bytes: &[u8]) -> Option<Self> {
-        let (kind, mut rest) = bytes.split_first()?;
+impl<'a> Head<'a> {
+    /// `None`: it is another record, or not whole.
+    pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (1, mut rest) = bytes.split_first()? else { return None };
         let copy_of = rest.try_get_u64().ok()?.checked_sub(1);
-        let publisher = rest.try_get_u16().ok()?;
-        rest = rest.get(publisher.into()..)?;
-        let receipt = rest.try_get_u16().ok()?;
+        let publisher = take_text(&mut rest)?;
+        let receipt = PacketId::new(rest.try_get_u16().ok()?);
         let (shards, of_shards) = (rest.try_get_u64().ok()?, rest.try_get_u8().ok()?);
-        let (_version, _expires_ms) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
-        // The first byte of a PUBLISH (§3.3.1): its type, and in the last bit RETAIN.
-        let is_plain = *kind == 1 && receipt == 0 && rest.first()? & 0xf1 == 0x30;
-        is_plain.then_some(Self { copy_of, shards, of_shards })
+        let (version, _expires_ms) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
+        // A PUBLISH (§3.3): its type, DUP, QoS and RETAIN, its length, the topic, the packet identifier, properties.
+        let flags = rest.try_get_u8().ok()?;
+        take_variable(&mut rest)?;
+        let topic = take_text(&mut rest)?;
+        let identifier = if flags & 6 == 0 { 0 } else { 2 };
+        rest = rest.get(identifier..)?;
+        let properties = take_variable(&mut rest)?;
+        let has_payload = !rest.get(properties..)?.is_empty();
+        let retain = flags & 1 == 1;
+        let is_publish = flags >> 4 == 3;
+        let head =
+            Self { copy_of, publisher, receipt, shards, of_shards, version, retain, topic, has_payload };
+        is_publish.then_some(head)
     }
+}
+
+/// What most [`Record::Refs`] are: without shared subscriptions and Subscription Identifiers, and not moved.
+pub(crate) struct PlainRefs<'a> {
+    pub(crate) id: MessageId,
+    pub(crate) shard: Option<u8>,
+    /// Client Identifier, QoS and RETAIN.
+    pub(crate) refs: SmallVec<[(&'a [u8], QoS, bool); 2]>,
+}
+
+impl<'a> PlainRefs<'a> {
+    /// `None`: it is another record, has more to it, or is not whole.
+    pub(crate) fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (2, mut rest) = bytes.split_first()? else { return None };
+        let id = rest.try_get_u64().ok()?;
+        let shard = Some(rest.try_get_u8().ok()?).filter(|&shard| shard != u8::MAX);
+        let is_moved = rest.try_get_u8().ok()? != 0;
+        let mut refs = SmallVec::new();
+        for _ in 0..rest.try_get_u32().ok()? {
+            let client = take_text(&mut rest)?;
+            let (bits, identifiers) = (rest.try_get_u8().ok()?, rest.try_get_u16().ok()?);
+            let group = rest.try_get_u16().ok()?;
+            if identifiers > 0 || group > 0 {
+                return None;
+            }
+            refs.push((client, QoS::try_from(bits & 3).ok()?, bits & 4 != 0));
+        }
+        let groups = rest.try_get_u32().ok()?;
+        (!is_moved && groups == 0 && rest.is_empty()).then_some(Self { id, shard, refs })
+    }
+}
+
+fn take_text<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let length = rest.try_get_u16().ok()?;
+    rest.split_off(..usize::from(length))
+}
+
+/// A Variable Byte Integer (§1.5.5).
+fn take_variable(rest: &mut &[u8]) -> Option<usize> {
+    let mut value = 0;
+    for shift in [0, 7, 14, 21] {
+        let byte = rest.try_get_u8().ok()?;
+        value |= usize::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(value);
+        }
+    }
+    None
 }
 
 fn decode_message(mut reader: Reader) -> Result<Record, RecordError> {
     Ok(Record::Message(Box::new(MessageRecord {
         copy_of: reader.u64()?.checked_sub(1),
-        publisher: reader.text()?,
+        // So that the rest is nobody else's, and becomes the message as it is.
+        publisher: reader.text()?.detached(),
         receipt: PacketId::new(reader.u16()?),
         shards: reader.u64()?,
         of_shards: reader.u8()?,

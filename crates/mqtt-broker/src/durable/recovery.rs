@@ -1,16 +1,16 @@
 //! What the records of an earlier run say together: its sessions, their queues, what is retained, and what was on its
 //! way.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, hash_map};
 
+use bytes::Bytes;
 use foldhash::fast::FixedState;
 use journal::log::Position;
 use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
-use smallvec::SmallVec;
 
 use super::lost::Lost;
-use super::record::{Head, How, MessageId, MessageRecord, Record, Ref, SessionRecord, Whole};
-use crate::client::Subscription;
+use super::record::{Head, MessageId, PlainRefs, Record, Ref, SessionRecord, Whole};
+use super::sessions::{Entry, Session, Sessions};
 use crate::shard::ALL_SHARDS;
 
 /// Puts together what the records of a log say, one after the other ([`Recovery::apply`]), for the shards that go on
@@ -19,8 +19,8 @@ use crate::shard::ALL_SHARDS;
 pub struct Recovery {
     /// Messages that something may still refer to.
     messages: HashMap<MessageId, Known, FixedState>,
-    pub(crate) sessions: HashMap<Text, Session, FixedState>,
-    pub(crate) retained: BTreeMap<TopicName, Kept>,
+    pub(crate) sessions: Sessions,
+    pub(crate) retained: HashMap<TopicName, Kept, FixedState>,
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
     /// What records refer to and is not there.
     lost: Lost,
@@ -44,8 +44,8 @@ struct Known {
     /// The shards that have not written down who gets it.
     remaining: u64,
     of_shards: u8,
-    /// Of QoS 2, to be retained: until it is.
-    pending: Option<Box<MessageRecord>>,
+    /// The record, if it is of QoS 2 and to be retained: until it is.
+    pending: Option<Bytes>,
     is_retained: bool,
 }
 
@@ -53,6 +53,20 @@ impl Known {
     /// A message that needs nothing more.
     fn at(at: At) -> Self {
         Self { at, remaining: 0, of_shards: 0, pending: None, is_retained: false }
+    }
+
+    /// A shard has written down who gets it.
+    fn route(&mut self, shard: Option<u8>) {
+        match shard {
+            None => {}
+            Some(ALL_SHARDS) => self.remaining = 0,
+            Some(shard) => self.remaining &= !(1 << (shard % 64)),
+        }
+    }
+
+    /// Whether nothing will refer to it any more but what does already.
+    fn is_over(&self) -> bool {
+        self.remaining == 0 && self.pending.is_none() && !self.is_retained
     }
 }
 
@@ -70,7 +84,15 @@ pub(crate) struct Unrouted {
 #[derive(Debug)]
 pub(crate) struct Kept {
     pub(crate) version: u64,
-    pub(crate) message: Option<(MessageId, At, Box<MessageRecord>)>,
+    pub(crate) message: Option<KeptMessage>,
+}
+
+/// A retained message.
+#[derive(Debug)]
+pub(crate) struct KeptMessage {
+    pub(crate) id: MessageId,
+    pub(crate) at: At,
+    pub(crate) record: Bytes,
 }
 
 /// A message that a shared subscription has to get.
@@ -81,114 +103,6 @@ pub(crate) struct InGroup {
     pub(crate) holder: Option<Text>,
 }
 
-#[derive(Debug)]
-pub(crate) struct Session {
-    /// `None` until its record has come: that may have been copied forward, behind what it refers to.
-    pub(crate) record: Option<SessionRecord>,
-    /// Its last whole record.
-    pub(crate) whole_at: Option<At>,
-    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
-    pub(crate) receipts: BTreeSet<PacketId>,
-    /// Messages of QoS 2 that were sent, and `None` for those that the client has.
-    pub(crate) outbound: VecDeque<(PacketId, Option<Entry>)>,
-    /// In the order in which they were published.
-    pub(crate) queue: VecDeque<Entry>,
-}
-
-/// A message that a client has to get. There may be millions of them.
-#[derive(Clone, Debug)]
-pub(crate) struct Entry {
-    pub(crate) id: MessageId,
-    pub(crate) at: At,
-    qos: QoS,
-    retain: bool,
-    more: Option<Box<More>>,
-}
-
-/// What most entries have nothing of.
-#[derive(Clone, Debug)]
-struct More {
-    identifiers: SmallVec<[u32; 1]>,
-    group: Option<TopicFilter>,
-}
-
-impl Entry {
-    fn new(id: MessageId, at: At, how: How, group: Option<TopicFilter>) -> Self {
-        let How { qos, retain, identifiers } = how;
-        let has_more = !identifiers.is_empty() || group.is_some();
-        Self { id, at, qos, retain, more: has_more.then(|| Box::new(More { identifiers, group })) }
-    }
-
-    pub(crate) fn how(&self) -> How {
-        let identifiers = self.more.as_ref().map_or_else(SmallVec::new, |more| more.identifiers.clone());
-        How { qos: self.qos, retain: self.retain, identifiers }
-    }
-
-    pub(crate) fn group(&self) -> Option<&TopicFilter> {
-        self.more.as_ref().and_then(|more| more.group.as_ref())
-    }
-
-    fn into_group(self) -> Option<TopicFilter> {
-        self.more.and_then(|more| more.group)
-    }
-
-    fn is(&self, id: MessageId, group: Option<&TopicFilter>) -> bool {
-        self.id == id && self.group() == group
-    }
-}
-
-impl Session {
-    fn new(record: Option<SessionRecord>) -> Self {
-        Self {
-            record,
-            whole_at: None,
-            subscriptions: BTreeMap::new(),
-            receipts: BTreeSet::new(),
-            outbound: VecDeque::new(),
-            queue: VecDeque::new(),
-        }
-    }
-
-    fn push(&mut self, entry: Entry) {
-        // A record that was copied forward stands behind later messages.
-        let is_late = self.queue.back().is_some_and(|last| last.id > entry.id);
-        if is_late {
-            let at = self.queue.partition_point(|other| other.id <= entry.id);
-            self.queue.insert(at, entry);
-        } else {
-            self.queue.push_back(entry);
-        }
-    }
-
-    /// Puts an entry in the place of the one for the same message, if there is one, queued or sent.
-    fn replace(&mut self, entry: &Entry) -> bool {
-        let group = entry.group();
-        let place = match self.position(entry.id, group) {
-            Some(index) => self.queue.get_mut(index),
-            None => self
-                .outbound
-                .iter_mut()
-                .find_map(|(_, sent)| sent.as_mut().filter(|sent| sent.is(entry.id, group))),
-        };
-        place.map(|place| place.clone_from(entry)).is_some()
-    }
-
-    fn position(&self, id: MessageId, group: Option<&TopicFilter>) -> Option<usize> {
-        // It is in the order of identities.
-        let first = self.queue.partition_point(|entry| entry.id < id);
-        let same = self.queue.iter().skip(first).take_while(|entry| entry.id == id);
-        same.enumerate().find(|(_, entry)| entry.is(id, group)).map(|(index, _)| first + index)
-    }
-
-    fn forget(&mut self, id: MessageId, group: Option<&TopicFilter>) {
-        if let Some(at) = self.position(id, group) {
-            self.queue.remove(at);
-        } else {
-            self.outbound.retain(|(_, entry)| entry.as_ref().is_none_or(|entry| !entry.is(id, group)));
-        }
-    }
-}
-
 impl Recovery {
     /// Takes the next record.
     ///
@@ -196,21 +110,26 @@ impl Recovery {
     /// When the record is of no kind that this version knows.
     pub fn apply(&mut self, position: Position, body: &[u8]) -> Result<(), Unreadable> {
         let at = At { position, bytes: u32::try_from(body.len()).unwrap_or(u32::MAX) };
-        if let Some(Head { copy_of, shards, of_shards }) = Head::of(body) {
-            let id = copy_of.unwrap_or(position.0);
-            let new = Known { remaining: shards, of_shards, ..Known::at(at) };
-            self.messages.entry(id).and_modify(|known| known.at = at).or_insert(new);
+        if let Some(head) = Head::of(body) {
+            return self.message(at, &head, body);
+        }
+        if let Some(refs) = PlainRefs::of(body)
+            && self.plain_refs(&refs)
+        {
             return Ok(());
         }
         match Record::decode(body).map_err(|_| Unreadable(position))? {
-            Record::Message(message) => self.message(at, *message),
+            // It would have a head.
+            Record::Message(_) => return Err(Unreadable(position)),
             Record::Refs { id, shard, refs, groups, is_moved } => {
                 self.refs(id, shard, refs, groups, is_moved);
             }
             Record::Retained { id, version } => {
                 let known = self.messages.get_mut(&id);
-                if let Some((at, pending)) = known.and_then(|known| Some((known.at, known.pending.take()?))) {
-                    self.retain_message(id, at, MessageRecord { version, ..*pending });
+                if let Some((at, record)) = known.and_then(|known| Some((known.at, known.pending.take()?)))
+                    && let Some(head) = Head::of(&record)
+                {
+                    self.retain_message(id, at, version, &head, record.clone())?;
                 }
                 self.settle(id);
             }
@@ -218,7 +137,7 @@ impl Recovery {
                 if let Some(known) = self.messages.get_mut(&id) {
                     known.pending = None;
                 }
-                self.retain(id, &topic, version, None);
+                self.retain(id, topic, version, None);
             }
             Record::Alias { of } => {
                 let Some(at) = self.messages.get(&of).map(|known| known.at) else {
@@ -231,7 +150,7 @@ impl Recovery {
                 self.lost.done(group.as_str(), id);
                 self.group_done(id, &group);
             }
-            Record::Session(record) => self.session(at, *record),
+            Record::Session(record) => self.session(at, record),
             Record::Ended { client } => self.ended(&client),
             Record::Subscribed { client, filter, subscription } => {
                 self.with(&client, |session| session.subscriptions.insert(filter, subscription));
@@ -260,8 +179,7 @@ impl Recovery {
 
     /// After the last record: what is left of sessions that have none is not theirs any more.
     pub(crate) fn finish(&mut self) {
-        let strangers = self.sessions.iter().filter(|(_, session)| session.record.is_none());
-        let strangers: Vec<Text> = strangers.map(|(client, _)| client.clone()).collect();
+        let strangers = self.sessions.without_record();
         strangers.iter().for_each(|client| self.ended(client));
     }
 
@@ -283,10 +201,10 @@ impl Recovery {
     }
 
     /// How many sessions there are, messages in all their queues, and retained messages.
-    pub fn counts(&self) -> [u64; 3] {
-        let queued = self.sessions.values().map(|session| session.queue.len() as u64).sum();
-        let retained = self.retained.values().filter(|kept| kept.message.is_some()).count() as u64;
-        [self.sessions.len() as u64, queued, retained]
+    pub fn counts(&mut self) -> [u64; 3] {
+        let [sessions, queued] = self.sessions.counts();
+        let retained = self.retained.values().filter(|kept| kept.message.is_some()).count();
+        [sessions, queued, retained].map(|count| count as u64)
     }
 
     /// How many messages are lost that clients and shared subscriptions had to get, by the names of these; and how many
@@ -296,54 +214,53 @@ impl Recovery {
     }
 
     fn with<T>(&mut self, client: &Text, work: impl FnOnce(&mut Session) -> T) -> Option<T> {
-        self.sessions.get_mut(client).map(work)
+        self.sessions.get_mut(client.as_bytes()).map(work)
     }
 
-    fn message(&mut self, at: At, message: MessageRecord) {
-        let id = message.copy_of.unwrap_or(at.position.0);
-        if let Some(receipt) = message.receipt {
-            self.with(&message.publisher, |session| session.receipts.insert(receipt));
+    fn message(&mut self, at: At, head: &Head<'_>, record: &[u8]) -> Result<(), Unreadable> {
+        let id = head.copy_of.unwrap_or(at.position.0);
+        if let Some(receipt) = head.receipt
+            && let Some(session) = self.sessions.get_mut(head.publisher)
+        {
+            session.receipts.insert(receipt);
         }
         // A copy says how many shards there are only when it was imported on its way.
-        let is_new = message.copy_of.is_none() || message.of_shards > 0;
-        let is_pending = message.publish.retain && message.version == 0 && is_new;
-        let new = Known {
-            at,
-            remaining: message.shards,
-            of_shards: message.of_shards,
-            pending: is_pending.then(|| Box::new(message.clone())),
-            is_retained: false,
-        };
+        let is_new = head.copy_of.is_none() || head.of_shards > 0;
+        let record = head.retain.then(|| Bytes::copy_from_slice(record));
+        let pending = record.clone().filter(|_| head.version == 0 && is_new);
+        let new = Known { remaining: head.shards, of_shards: head.of_shards, pending, ..Known::at(at) };
         self.messages.entry(id).and_modify(|known| known.at = at).or_insert(new);
-        if message.publish.retain && message.version > 0 {
-            self.retain_message(id, at, message);
+        match record {
+            Some(record) if head.version > 0 => self.retain_message(id, at, head.version, head, record),
+            _ => Ok(()),
         }
     }
 
-    fn retain_message(&mut self, id: MessageId, at: At, message: MessageRecord) {
-        let is_deleted = message.publish.payload.is_empty();
-        let (version, topic) = (message.version, message.publish.topic.clone());
-        self.retain(id, &topic, version, (!is_deleted).then(|| (id, at, Box::new(message))));
-    }
-
-    fn retain(
+    fn retain_message(
         &mut self,
         id: MessageId,
-        topic: &TopicName,
+        at: At,
         version: u64,
-        message: Option<(MessageId, At, Box<MessageRecord>)>,
-    ) {
-        let topic = topic.detached();
-        let current = self.retained.get(&topic);
-        if current.is_some_and(|kept| kept.version > version) {
+        head: &Head<'_>,
+        record: Bytes,
+    ) -> Result<(), Unreadable> {
+        let topic =
+            Text::try_from(Bytes::copy_from_slice(head.topic)).map_err(|_| Unreadable(at.position))?;
+        let topic = TopicName::try_from(topic).map_err(|_| Unreadable(at.position))?;
+        self.retain(id, topic, version, head.has_payload.then_some(KeptMessage { id, at, record }));
+        Ok(())
+    }
+
+    fn retain(&mut self, id: MessageId, topic: TopicName, version: u64, message: Option<KeptMessage>) {
+        let kept = self.retained.entry(topic).or_insert(Kept { version, message: None });
+        if kept.version > version {
             return;
         }
         if let Some(known) = self.messages.get_mut(&id) {
             known.is_retained = message.is_some();
         }
-        let before = self.retained.insert(topic, Kept { version, message });
-        if let Some((before, ..)) = before.and_then(|kept| kept.message).filter(|(before, ..)| *before != id)
-        {
+        let before = std::mem::replace(kept, Kept { version, message }).message;
+        if let Some(before) = before.map(|before| before.id).filter(|before| *before != id) {
             if let Some(known) = self.messages.get_mut(&before) {
                 known.is_retained = false;
             }
@@ -354,10 +271,25 @@ impl Recovery {
 
     /// Forgets a message that nothing will refer to any more but what does already.
     fn settle(&mut self, id: MessageId) {
-        let is_over = |known: &Known| known.remaining == 0 && known.pending.is_none() && !known.is_retained;
-        if self.messages.get(&id).is_some_and(is_over) {
-            self.messages.remove(&id);
+        if let hash_map::Entry::Occupied(known) = self.messages.entry(id)
+            && known.get().is_over()
+        {
+            known.remove();
         }
+    }
+
+    /// Whether the message is there.
+    fn plain_refs(&mut self, PlainRefs { id, shard, refs }: &PlainRefs<'_>) -> bool {
+        let hash_map::Entry::Occupied(mut known) = self.messages.entry(*id) else { return false };
+        let at = known.get().at;
+        for (client, qos, retain) in refs {
+            self.sessions.push(client, Entry::plain(*id, at, *qos, *retain));
+        }
+        known.get_mut().route(*shard);
+        if known.get().is_over() {
+            known.remove();
+        }
+        true
     }
 
     fn refs(
@@ -384,14 +316,14 @@ impl Recovery {
             if let Some(group) = &group {
                 self.hand_over(id, at, group, &client);
             }
-            let session = self.sessions.entry(client).or_insert_with(|| Session::new(None));
+            let session = self.sessions.get_or_new(&client);
             let entry = Entry::new(id, at, how, group);
             if !is_moved || !session.replace(&entry) {
                 session.push(entry);
             }
         }
-        if let (Some(known), Some(shard)) = (self.messages.get_mut(&id), shard) {
-            known.remaining = if shard == ALL_SHARDS { 0 } else { known.remaining & !(1 << (shard % 64)) };
+        if let Some(known) = self.messages.get_mut(&id) {
+            known.route(shard);
         }
         if !is_moved {
             self.settle(id);
@@ -413,9 +345,9 @@ impl Recovery {
         }
     }
 
-    fn session(&mut self, at: At, mut record: SessionRecord) {
+    fn session(&mut self, at: At, mut record: Box<SessionRecord>) {
         let whole = record.whole.take();
-        let session = (self.sessions.entry(record.client.clone())).or_insert_with(|| Session::new(None));
+        let session = self.sessions.get_or_new(&record.client);
         session.record = Some(record);
         if let Some(Whole { subscriptions, receipts, received }) = whole {
             session.whole_at = Some(at);
@@ -449,7 +381,7 @@ impl Recovery {
 
     fn sent(&mut self, client: &Text, id: MessageId, packet_id: PacketId) {
         self.lost.sent(client, id, packet_id);
-        let Some(session) = self.sessions.get_mut(client) else { return };
+        let Some(session) = self.sessions.get_mut(client.as_bytes()) else { return };
         let is_known = |(used, entry): &(PacketId, Option<Entry>)| {
             *used == packet_id && entry.as_ref().is_some_and(|entry| entry.id == id)
         };

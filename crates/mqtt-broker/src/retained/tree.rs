@@ -22,9 +22,9 @@ type Text = Box<[u8]>;
 #[derive(Debug, Default)]
 pub(super) struct Level {
     children: BTreeMap<Text, Level>,
-    /// For each level below a child: its text and the child's. So `+/b` costs by the children that have a `b`,
-    /// not by all children.
-    grandchildren: BTreeSet<(Text, Text)>,
+    /// For each level below children: its text, and the children that have it. So `+/b` costs by these, not by all
+    /// children.
+    grandchildren: BTreeMap<Text, BTreeSet<Text>>,
     retained: Option<Retained>,
 }
 
@@ -68,7 +68,10 @@ impl Level {
     pub(super) fn insert(&mut self, levels: &[&[u8]], retained: Retained) -> Option<Retained> {
         let Some((level, rest)) = levels.split_first() else { return self.retained.replace(retained) };
         if let Some(below) = rest.first() {
-            self.grandchildren.insert(((*below).into(), (*level).into()));
+            match self.grandchildren.get_mut(*below) {
+                Some(children) => drop(children.insert((*level).into())),
+                None => drop(self.grandchildren.insert((*below).into(), [(*level).into()].into())),
+            }
         }
         self.children.entry((*level).into()).or_default().insert(rest, retained)
     }
@@ -77,8 +80,13 @@ impl Level {
         let Some((level, rest)) = levels.split_first() else { return self.retained.take() };
         let child = self.children.get_mut(*level)?;
         let removed = child.remove(rest);
-        if let Some(below) = rest.first().filter(|below| !child.children.contains_key(**below)) {
-            self.grandchildren.remove(&((*below).into(), (*level).into()));
+        if let Some(below) = rest.first().filter(|below| !child.children.contains_key(**below))
+            && let Some(children) = self.grandchildren.get_mut(*below)
+        {
+            children.remove(*level);
+            if children.is_empty() {
+                self.grandchildren.remove(*below);
+            }
         }
         if child.is_empty() {
             self.children.remove(*level);
@@ -160,11 +168,10 @@ impl Level {
     }
 
     fn children_with(&self, below: &[u8], start: Option<&Text>) -> impl Iterator<Item = &[u8]> {
-        let start = (Text::from(below), start.cloned().unwrap_or_default());
-        let below = start.0.clone();
-        self.grandchildren
-            .range(start..)
-            .take_while(move |(text, _)| *text == below)
-            .map(|(_, level)| &level[..])
+        let start = start.map_or(Bound::Unbounded, Bound::Included);
+        let children = self.grandchildren.get(below).into_iter();
+        children
+            .flat_map(move |children| children.range::<Text, _>((start, Bound::Unbounded)))
+            .map(|level| &level[..])
     }
 }

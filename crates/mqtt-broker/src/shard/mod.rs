@@ -30,6 +30,7 @@ use journal::log::Position;
 use mqtt_proto::server::{ProtocolError, Request, ServerConnection};
 use mqtt_wire::{Ack, Decoder, Packet, ReasonCode, Text, TopicName};
 pub(crate) use restore::ALL_SHARDS;
+pub use restore::Job;
 use slab::Slab;
 pub use store::Load;
 

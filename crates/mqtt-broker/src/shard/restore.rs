@@ -8,14 +8,15 @@ use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
 use super::{Shard, Subscriber, Timer};
-use crate::Shared;
 use crate::client::{Client, Delivery};
 use crate::durable::Stored;
-use crate::durable::record::{MessageId, Record, Ref, SessionRecord};
-use crate::durable::recovery::{At, Entry, Kept, Recovery, Session, Unrouted};
+use crate::durable::record::{MessageId, Record, Ref};
+use crate::durable::recovery::{At, Kept, KeptMessage, Recovery, Unrouted};
+use crate::durable::sessions::{Entry, Session};
 use crate::message::Message;
 use crate::queue::{Away, Queued};
 use crate::routes::{ShardId, ShardSet};
+use crate::{Shared, partition_of, shard_of_partition};
 
 /// In the place of a shard: all of them are done with a message.
 pub(crate) const ALL_SHARDS: u8 = 254;
@@ -30,28 +31,46 @@ pub(super) struct Only {
 impl Only {
     /// Whether somebody with this identifier is among them.
     pub(super) fn includes(self, identifier: &str) -> bool {
-        self.shards.contains(Shared::shard_of_so_many(identifier, self.of))
+        self.shards.contains(shard_of_partition(partition_of(identifier.as_bytes()), self.of))
     }
 }
 
 /// Reads records.
-type Read<'a> = dyn FnMut(&[Position]) -> Vec<Option<Vec<u8>>> + 'a;
+type Read<'a> = dyn Fn(&[Position]) -> Vec<Option<Vec<u8>>> + Sync + 'a;
+
+/// A part of the work that needs no other.
+pub type Job<'a> = Box<dyn FnOnce() + Send + 'a>;
 
 impl Recovery {
     /// Has new shards go on with it, before anything else happens to them. `read` gives the records at positions of the
-    /// log. Messages that were on their way go on, and those of shared subscriptions that nobody has.
-    pub fn restore(mut self, now: Instant, log: &Log, shards: &mut [Shard], read: &mut Read<'_>) {
+    /// log; `run` does all the jobs that it is given, in any order or side by side. Messages that were on their way go
+    /// on, and those of shared subscriptions that nobody has.
+    pub fn restore(
+        mut self,
+        now: Instant,
+        log: &Log,
+        shards: &mut [Shard],
+        read: &Read<'_>,
+        run: impl FnOnce(Vec<Job<'_>>),
+    ) {
         self.finish();
         let Some(first) = shards.first() else { return };
         let shared = Arc::clone(&first.shared);
-        for (topic, kept) in std::mem::take(&mut self.retained) {
-            shards[0].restore_retained(log, &topic, kept);
+        // Ordered maps are filled faster in their order.
+        let sessions = std::mem::take(&mut self.sessions).of_shards(shards.len());
+        let retained = std::mem::take(&mut self.retained);
+        let (mut restored, retained_shared) = (Restored::default(), Arc::clone(&shared));
+        let mut jobs: Vec<Job<'_>> =
+            vec![Box::new(|| restored = restore_retained(&retained_shared, log, retained))];
+        for (shard, sessions) in shards.iter_mut().zip(sessions) {
+            jobs.push(Box::new(move || {
+                for (client_id, session) in sessions {
+                    shard.restore_session(now, log, client_id, session, read);
+                }
+            }));
         }
-        for (client, mut session) in std::mem::take(&mut self.sessions) {
-            if let Some(record) = session.record.take() {
-                shards[shared.shard_of(&client)].restore_session(now, log, record, session, read);
-            }
-        }
+        run(jobs);
+        shards[0].take_restored(now, restored);
         exchange(now, shards);
         for unrouted in self.unrouted() {
             go_on(now, log, shards, &unrouted, read);
@@ -68,6 +87,34 @@ impl Recovery {
         }
         exchange(now, shards);
     }
+}
+
+/// What became of retained messages that were not retained again.
+#[derive(Default)]
+struct Restored {
+    damaged: u64,
+    without_room: u64,
+}
+
+fn restore_retained(
+    shared: &Shared,
+    log: &Log,
+    retained: impl IntoIterator<Item = (TopicName, Kept)>,
+) -> Restored {
+    let (memory, mut restored) = (shared.memory.counter(0), Restored::default());
+    for (topic, Kept { version, message }) in retained {
+        shared.order.lock(&topic).raise(version);
+        let Some(KeptMessage { id, at, record }) = message else { continue };
+        let Ok(Record::Message(record)) = Record::decode_shared(record) else {
+            restored.damaged += 1;
+            continue;
+        };
+        let stored = log.hold(at.position, at.bytes as usize).map(|hold| Stored { id, hold });
+        let message = Arc::new(shared.message_of_record(*record, &memory));
+        let is_kept = shared.retained.set(&message, version, stored).is_ok();
+        restored.without_room += u64::from(!is_kept);
+    }
+    restored
 }
 
 /// Has shards tell each other what they have to, until there is nothing left.
@@ -89,7 +136,7 @@ fn exchange(now: Instant, shards: &mut [Shard]) {
 
 /// Routes a message that was on its way when the run ended. Who gets it is written down at once for all: it is routed
 /// wholly, or again after the next start.
-fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, read: &mut Read<'_>) {
+fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, read: &Read<'_>) {
     let id = unrouted.id;
     let Some((message, stored)) = shards[0].fetch(log, id, unrouted.at, read) else {
         // It is counted, and over: nobody claims it, and its segment may go.
@@ -128,14 +175,10 @@ fn routed(id: MessageId, refs: Vec<Ref>, groups: Vec<TopicFilter>) -> Record {
 }
 
 impl Shard {
-    fn restore_retained(&mut self, log: &Log, topic: &TopicName, kept: Kept) {
-        let shared = Arc::clone(&self.shared);
-        shared.order.lock(topic).raise(kept.version);
-        if let Some((id, at, record)) = kept.message {
-            let stored = log.hold(at.position, at.bytes as usize).map(|hold| Stored { id, hold });
-            let message = Arc::new(self.message_of_record(*record));
-            self.retain(&message, kept.version, stored);
-        }
+    fn take_restored(&mut self, now: Instant, restored: Restored) {
+        self.stats.dropped_damaged += restored.damaged;
+        self.stats.dropped_retained_full += restored.without_room;
+        self.expire_retained(now);
     }
 
     fn retain_late(&mut self, message: &Arc<Message>, stored: &Stored) {
@@ -147,13 +190,7 @@ impl Shard {
     }
 
     /// A message and its claim.
-    fn fetch(
-        &mut self,
-        log: &Log,
-        id: MessageId,
-        at: At,
-        read: &mut Read<'_>,
-    ) -> Option<(Arc<Message>, Stored)> {
+    fn fetch(&mut self, log: &Log, id: MessageId, at: At, read: &Read<'_>) -> Option<(Arc<Message>, Stored)> {
         let hold = log.hold(at.position, at.bytes as usize)?;
         let record = read(&[at.position]).pop().flatten();
         let message = record.and_then(|record| self.message_of(&record));
@@ -167,12 +204,12 @@ impl Shard {
         &mut self,
         now: Instant,
         log: &Log,
-        record: SessionRecord,
+        client_id: Text,
         session: Session,
-        read: &mut Read<'_>,
+        read: &Read<'_>,
     ) {
-        let Session { whole_at, subscriptions, receipts, outbound, queue, .. } = session;
-        let client_id = record.client.detached();
+        let Session { record, whole_at, subscriptions, receipts, outbound, queue } = session;
+        let Some(record) = record else { return };
         let was_connected = record.left_ms == 0;
         let left_ms = if was_connected { self.to_unix_ms(now) } else { record.left_ms };
         let after = |shard: &Self, delay: std::time::Duration| {
@@ -204,9 +241,11 @@ impl Shard {
                 delivery
                     .into_iter()
                     .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
-            } else if let Some(hold) = log.hold(entry.at.position, entry.at.bytes as usize) {
+            } else if let At { position, bytes } = entry.at()
+                && let Some(hold) = log.hold(position, bytes as usize)
+            {
                 let stored = Stored { id: entry.id, hold }.for_client(&client_id);
-                let away = Away { stored, how: entry.how(), size: entry.at.bytes };
+                let away = Away { stored, how: entry.how(), size: bytes };
                 client.queue.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
             }
         }
@@ -245,9 +284,9 @@ impl Shard {
         client_id: &Text,
         log: &Log,
         entry: &Entry,
-        read: &mut Read<'_>,
+        read: &Read<'_>,
     ) -> Option<Delivery> {
-        let (id, at, how, group) = (entry.id, entry.at, entry.how(), entry.group().cloned());
+        let (id, at, how, group) = (entry.id, entry.at(), entry.how(), entry.group().cloned());
         let Some((message, stored)) = self.fetch(log, id, at, read) else {
             self.record(&Record::Done { client: client_id.clone(), id, group });
             return None;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -15,6 +16,7 @@ use mqtt_wire::{Packet, PacketId, QoS, Text, TopicFilter};
 
 use super::deliver::Shapes;
 use super::{ConnectionId, Shard};
+use crate::Shared;
 use crate::client::{Client, Delivery};
 use crate::durable::Stored;
 use crate::durable::record::{self, MessageId, MessageRecord, Record, SessionRecord, Whole};
@@ -397,16 +399,11 @@ impl Shard {
     /// The message that a record holds.
     pub(super) fn message_of(&self, record: &[u8]) -> Option<Arc<Message>> {
         match Record::decode(record) {
-            Ok(Record::Message(message)) => Some(Arc::new(self.message_of_record(*message))),
+            Ok(Record::Message(message)) => {
+                Some(Arc::new(self.shared.message_of_record(*message, &self.memory)))
+            }
             _ => None,
         }
-    }
-
-    pub(super) fn message_of_record(&self, record: MessageRecord) -> Message {
-        let expires = (record.expires_ms > 0).then(|| self.at_unix_ms(record.expires_ms));
-        let mut message = Message::of_publish(self.now, record.publisher, record.publish);
-        message.expires = expires;
-        message.charged(&self.memory)
     }
 
     pub(super) fn to_unix_ms(&self, at: Instant) -> u64 {
@@ -414,9 +411,23 @@ impl Shard {
         u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// What was before this run is its beginning.
     pub(super) fn at_unix_ms(&self, ms: u64) -> Instant {
-        Instant::ORIGIN + Duration::from_millis(ms).saturating_sub(self.shared.settings.started)
+        self.shared.at_unix_ms(ms)
+    }
+}
+
+impl Shared {
+    /// What was before this run is its beginning.
+    fn at_unix_ms(&self, ms: u64) -> Instant {
+        Instant::ORIGIN + Duration::from_millis(ms).saturating_sub(self.settings.started)
+    }
+
+    /// The message of a record, counted as memory that is used.
+    pub(super) fn message_of_record(&self, record: MessageRecord, memory: &Arc<AtomicUsize>) -> Message {
+        let expires = (record.expires_ms > 0).then(|| self.at_unix_ms(record.expires_ms));
+        let mut message = Message::of_publish(Instant::ORIGIN, record.publisher, record.publish);
+        message.expires = expires;
+        message.charged(memory)
     }
 }
 

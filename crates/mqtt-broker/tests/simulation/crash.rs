@@ -152,8 +152,10 @@ impl World {
         self.shared.acl.store(rules);
         self.shards = (0..SHARDS).map(|id| shard(id, &self.shared, &disk)).collect();
         let log = Arc::clone(disk.writer.log());
-        let mut read = |positions: &[Position]| log.read(&disk.disk, positions);
-        recovery.restore(self.now, &log, &mut self.shards, &mut read);
+        let read = |positions: &[Position]| log.read(&disk.disk, positions);
+        recovery.restore(self.now, &log, &mut self.shards, &read, |jobs| {
+            jobs.into_iter().for_each(|job| job());
+        });
         self.disk = Some(disk);
         self.versions.clear();
         self.now += Duration::from_millis(10);

@@ -7,7 +7,8 @@ use serde::Serialize;
 use super::line::{Content, Header, Line, MessageLine, OnItsWay, Receiver, SentLine, SessionLine};
 use super::{FORMAT, Totals, VERSION};
 use crate::durable::record::{MessageId, Record, Whole};
-use crate::durable::recovery::{At, Entry, Recovery, Session, Unrouted};
+use crate::durable::recovery::{At, Recovery, Unrouted};
+use crate::durable::sessions::{Entry, Session};
 
 /// Messages that are read at once.
 const BATCH: usize = 64;
@@ -87,8 +88,7 @@ impl Recovery {
 impl Export {
     fn new(recovery: Recovery) -> Self {
         let unrouted = recovery.unrouted();
-        let mut sessions: Vec<_> = recovery.sessions.into_iter().collect();
-        sessions.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        let sessions: Vec<_> = recovery.sessions.of_shards(1).into_iter().flatten().collect();
         let mut references = Vec::new();
         let mut messages = Vec::new();
         for (session, (_, contents)) in (0..).zip(&sessions) {
@@ -99,12 +99,12 @@ impl Export {
             let queued = (0..).zip(&contents.queue).map(|(place, entry)| (Place::Queued(place), entry));
             for (place, entry) in sent.chain(queued) {
                 references.push(Reference { id: entry.id, session, place });
-                messages.push((entry.id, entry.at));
+                messages.push((entry.id, entry.at()));
             }
         }
         let kept = recovery.retained.values().filter_map(|kept| kept.message.as_ref());
-        messages.extend(kept.map(|(id, at, _)| (*id, *at)));
-        let kept = recovery.retained.values().filter_map(|kept| Some(kept.message.as_ref()?.0));
+        messages.extend(kept.map(|kept| (kept.id, kept.at)));
+        let kept = recovery.retained.values().filter_map(|kept| Some(kept.message.as_ref()?.id));
         let mut retained: Vec<_> = kept.collect();
         retained.sort_unstable();
         messages.extend(unrouted.iter().map(|unrouted| (unrouted.id, unrouted.at)));
