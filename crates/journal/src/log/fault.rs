@@ -132,11 +132,12 @@ impl Storage for FaultyDisk {
         Ok(())
     }
 
-    fn read(&self, base: Position, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, base: Position, offset: u64, length: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let mut state = self.lock();
         let bytes = &state.segment(base)?.bytes;
         let from = usize::try_from(offset).map_err(io::Error::other)?.min(bytes.len());
-        Ok(bytes[from..bytes.len().min(from.saturating_add(length))].to_vec())
+        out.extend_from_slice(&bytes[from..bytes.len().min(from.saturating_add(length))]);
+        Ok(())
     }
 
     fn length(&self, base: Position) -> io::Result<u64> {

@@ -122,23 +122,22 @@ fn read(storage: &dyn Storage, visit: &mut dyn FnMut(Position, &[u8])) -> Result
     let mut found = Contents { segments, cut: None, end: Position(0), salt, report: Report::default() };
     let segments = found.segments.clone();
     let synced = std::thread::scope(|scope| {
-        // The next segment is read and checked while the records of one are visited.
-        let (send, loaded) = mpsc::sync_channel(1);
+        // Pieces are read and checked ahead of those whose records are visited, in buffers that go round.
+        let (send, pieces) = mpsc::sync_channel(2);
+        let (give_back, spare) = mpsc::channel();
         scope.spawn(move || {
-            let mut synced = Position(0);
-            for base in segments {
-                let segment = Loaded::read(storage, base, salt, &mut synced);
-                let is_over = segment.is_err();
-                if send.send(segment).is_err() || is_over {
-                    return;
-                }
+            if let Err(error) = load(storage, &segments, salt, &send, &spare) {
+                // Whoever does not wait for it any more has an error already.
+                let _ = send.send(Err(error));
             }
         });
         let mut synced = Position(0);
-        for (index, segment) in loaded.into_iter().enumerate() {
-            let segment = segment?;
-            synced = segment.synced;
-            found.take(index, segment, visit);
+        for piece in pieces {
+            let piece: Piece = piece?;
+            synced = piece.synced;
+            let buffer = found.take(piece, visit);
+            // There is no next piece for it after the last one.
+            let _ = give_back.send(buffer);
         }
         Ok::<_, OpenError>(synced)
     })?;
@@ -150,34 +149,71 @@ fn read(storage: &dyn Storage, visit: &mut dyn FnMut(Position, &[u8])) -> Result
     Ok(found)
 }
 
-/// A segment, read and checked.
-struct Loaded {
-    base: Position,
+/// Bytes that are read at once: still in a processor's cache when they are checked and visited. In tests a segment has
+/// many pieces, too.
+const PIECE: usize = if cfg!(test) { 100 } else { 2 << 20 };
+
+/// A piece of a segment, read and checked: as far as its frames are whole, or to the end of the segment.
+struct Piece {
+    /// The number of the segment.
+    segment: usize,
+    /// Where in it.
+    offset: u64,
     bytes: Vec<u8>,
     places: Places,
     /// Up to where everything was synced, as far as it and those before it say.
     synced: Position,
 }
 
-impl Loaded {
-    fn read(
-        storage: &dyn Storage,
-        base: Position,
-        salt: Option<u64>,
-        synced: &mut Position,
-    ) -> std::io::Result<Self> {
-        let length = usize::try_from(storage.length(base)?).unwrap_or(usize::MAX);
-        let bytes = storage.read(base, 0, length)?;
-        let places = salt.map_or_else(Places::default, |salt| Places::of(&bytes, base, salt, synced));
-        Ok(Self { base, bytes, places, synced: *synced })
+/// Reads segments, and checks them.
+fn load(
+    storage: &dyn Storage,
+    segments: &[Position],
+    salt: Option<u64>,
+    pieces: &mpsc::SyncSender<io::Result<Piece>>,
+    spare: &mpsc::Receiver<Vec<u8>>,
+) -> io::Result<()> {
+    let mut synced = Position(0);
+    for (segment, &base) in segments.iter().enumerate() {
+        let length = storage.length(base)?;
+        let (mut offset, mut rest) = (0, Vec::new());
+        let mut wanted = if salt.is_some() { PIECE } else { usize::MAX };
+        loop {
+            let mut bytes = spare.try_recv().unwrap_or_default();
+            bytes.clear();
+            bytes.append(&mut rest);
+            storage.read(base, offset + bytes.len() as u64, wanted, &mut bytes)?;
+            let is_end = wanted == usize::MAX || offset + bytes.len() as u64 >= length;
+            let places = match salt {
+                Some(salt) => Places::of(&bytes, base, offset, salt, &mut synced, is_end),
+                None => Places { end: bytes.len(), ..Places::default() },
+            };
+            if places.end == 0 && !is_end {
+                // A large frame, or damage: what is behind it decides.
+                (rest, wanted) = (bytes, usize::MAX);
+                continue;
+            }
+            rest.extend_from_slice(&bytes[places.end..]);
+            let next = offset + places.end as u64;
+            if pieces.send(Ok(Piece { segment, offset, bytes, places, synced })).is_err() {
+                return Ok(());
+            }
+            if is_end {
+                break;
+            }
+            offset = next;
+        }
     }
+    Ok(())
 }
 
 impl Contents {
-    fn take(&mut self, index: usize, segment: Loaded, visit: &mut dyn FnMut(Position, &[u8])) {
-        let Loaded { base, bytes, places, synced } = segment;
+    /// Takes the next piece, and gives its buffer back.
+    fn take(&mut self, piece: Piece, visit: &mut dyn FnMut(Position, &[u8])) -> Vec<u8> {
+        let Piece { segment: index, offset: start, bytes, places, synced } = piece;
+        let base = self.segments[index];
         let is_last = index + 1 == self.segments.len();
-        if index > 0 && self.end != base {
+        if start == 0 && index > 0 && self.end != base {
             let (segment, offset) = (self.segments[index - 1], self.end.0 - self.segments[index - 1].0);
             let bytes = base.0.saturating_sub(self.end.0);
             self.report.losses.push(Loss { segment, offset, bytes });
@@ -189,31 +225,33 @@ impl Contents {
             } else {
                 self.report.losses.push(Loss { segment: base, offset: 0, bytes: bytes.len() as u64 });
             }
-            return;
+            return bytes;
         }
-        let mut end = bytes.len();
+        let mut end = places.end;
         for (from, until) in places.gaps {
-            if is_last && base.0 + from as u64 >= synced.0 {
+            let offset = start + from as u64;
+            if is_last && base.0 + offset >= synced.0 {
                 self.report.unfinished = (bytes.len() - from) as u64;
-                self.cut = Some((base, from as u64));
+                self.cut = Some((base, offset));
                 end = from;
                 break;
             }
-            let (offset, bytes) = (from as u64, (until - from) as u64);
-            self.report.losses.push(Loss { segment: base, offset, bytes });
+            self.report.losses.push(Loss { segment: base, offset, bytes: (until - from) as u64 });
         }
         for (offset, body) in places.records.into_iter().filter(|(offset, _)| *offset < end) {
             self.report.records += 1;
-            visit(Position(base.0 + offset as u64), &bytes[body]);
+            visit(Position(base.0 + start + offset as u64), &bytes[body]);
         }
         self.report.bytes += end as u64;
-        self.end = Position(base.0 + end as u64);
+        self.end = Position(base.0 + start + end as u64);
+        bytes
     }
 }
 
 fn find_salt(storage: &dyn Storage, segments: &[Position]) -> Result<Option<u64>, OpenError> {
     for &base in segments {
-        let header = storage.read(base, 0, frame::SEGMENT_HEADER)?;
+        let mut header = Vec::new();
+        storage.read(base, 0, frame::SEGMENT_HEADER, &mut header)?;
         match frame::read_segment_header(&header, base) {
             Some((frame::VERSION, salt)) => return Ok(Some(salt)),
             Some((found, _)) => return Err(OpenError::Format { found }),
@@ -223,22 +261,33 @@ fn find_salt(storage: &dyn Storage, segments: &[Position]) -> Result<Option<u64>
     Ok(None)
 }
 
-/// What is where in a segment.
+/// What is where in a piece.
 #[derive(Default)]
 struct Places {
     records: Vec<(usize, std::ops::Range<usize>)>,
     gaps: Vec<(usize, usize)>,
+    /// Up to where it was looked at.
+    end: usize,
 }
 
 impl Places {
-    fn of(bytes: &[u8], base: Position, salt: u64, synced: &mut Position) -> Self {
+    /// Looks at what begins at `offset` of a segment. Unless it goes to the `is_end` of that, it stops where something
+    /// is not whole.
+    fn of(bytes: &[u8], base: Position, offset: u64, salt: u64, synced: &mut Position, is_end: bool) -> Self {
         let mut places = Self::default();
-        let mut at = frame::SEGMENT_HEADER.min(bytes.len());
-        if frame::read_segment_header(bytes, base).is_none() {
-            places.gaps.push((0, at));
+        if offset == 0 {
+            let header = frame::SEGMENT_HEADER.min(bytes.len());
+            if frame::read_segment_header(bytes, base).is_none() {
+                if !is_end {
+                    return places;
+                }
+                places.gaps.push((0, header));
+            }
+            places.end = header;
         }
-        let found = |at: usize| frame::read(&bytes[at..], salt, Position(base.0 + at as u64));
-        while at < bytes.len() {
+        let found = |at: usize| frame::read(&bytes[at..], salt, Position(base.0 + offset + at as u64));
+        while places.end < bytes.len() {
+            let at = places.end;
             if let Found::Frame(kind, body) = found(at) {
                 let start = at + frame::HEADER;
                 match kind {
@@ -248,25 +297,18 @@ impl Places {
                         *synced = (*synced).max(Position(claim));
                     }
                 }
-                at = start + body.len();
+                places.end = start + body.len();
                 continue;
             }
-            let mut next = at + 1;
-            loop {
-                match frame::next_marker(bytes, next) {
-                    Some(marker) if matches!(found(marker), Found::Frame(..)) => {
-                        next = marker;
-                        break;
-                    }
-                    Some(marker) => next = marker + 1,
-                    None => {
-                        next = bytes.len();
-                        break;
-                    }
-                }
+            if !is_end {
+                return places;
             }
-            places.gaps.push((at, next));
-            at = next;
+            let is_frame = |marker: &usize| matches!(found(*marker), Found::Frame(..));
+            let markers = std::iter::successors(frame::next_marker(bytes, at + 1), |marker| {
+                frame::next_marker(bytes, marker + 1)
+            });
+            places.end = markers.into_iter().find(is_frame).unwrap_or(bytes.len());
+            places.gaps.push((at, places.end));
         }
         places
     }

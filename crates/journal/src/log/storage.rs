@@ -25,8 +25,8 @@ pub trait Storage: std::fmt::Debug + Send + Sync + 'static {
     fn write(&self, base: Position, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Has everything that was written to the segment outlast a power cut.
     fn sync(&self, base: Position) -> io::Result<()>;
-    /// At most `length` bytes from `offset` on; less where the segment ends.
-    fn read(&self, base: Position, offset: u64, length: usize) -> io::Result<Vec<u8>>;
+    /// Appends to `out` at most `length` bytes from `offset` on; less where the segment ends.
+    fn read(&self, base: Position, offset: u64, length: usize, out: &mut Vec<u8>) -> io::Result<()>;
     /// Bytes of the segment.
     fn length(&self, base: Position) -> io::Result<u64>;
     /// Cuts a segment off, durably.
@@ -111,12 +111,12 @@ impl Storage for Folder {
         self.file(base)?.sync_data()
     }
 
-    fn read(&self, base: Position, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, base: Position, offset: u64, length: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let file = self.file(base)?;
         let left = file.metadata()?.len().saturating_sub(offset);
-        let mut bytes = vec![0; length.min(usize::try_from(left).unwrap_or(length))];
-        file.read_exact_at(&mut bytes, offset)?;
-        Ok(bytes)
+        let before = out.len();
+        out.resize(before + length.min(usize::try_from(left).unwrap_or(length)), 0);
+        file.read_exact_at(&mut out[before..], offset)
     }
 
     fn length(&self, base: Position) -> io::Result<u64> {

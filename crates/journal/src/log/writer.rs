@@ -205,10 +205,12 @@ impl Log {
             return Some(found);
         }
         let offset = position.0 - base.0;
-        *chunk = (position, storage.read(base, offset, CHUNK).ok()?);
+        chunk.0 = position;
+        chunk.1.clear();
+        storage.read(base, offset, CHUNK, &mut chunk.1).ok()?;
         let whole = frame::HEADER + frame::body_length(&chunk.1).min(frame::MAX_BODY);
-        if whole > chunk.1.len() {
-            chunk.1 = storage.read(base, offset, whole).ok()?;
+        if let Some(rest) = whole.checked_sub(chunk.1.len()) {
+            storage.read(base, offset + chunk.1.len() as u64, rest, &mut chunk.1).ok()?;
         }
         record(&chunk.1, self.salt, position)
     }

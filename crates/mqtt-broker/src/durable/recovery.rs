@@ -17,8 +17,10 @@ use crate::shard::ALL_SHARDS;
 /// with it ([`Recovery::restore`]).
 #[derive(Debug, Default)]
 pub struct Recovery {
-    /// Messages that something may still refer to.
+    /// Messages that are on their way, and copies.
     messages: HashMap<MessageId, Known, FixedState>,
+    /// Those that are retained, on their way or not.
+    kept: HashMap<MessageId, At, FixedState>,
     pub(crate) sessions: Sessions,
     pub(crate) retained: HashMap<TopicName, Kept, FixedState>,
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
@@ -46,13 +48,12 @@ struct Known {
     of_shards: u8,
     /// The record, if it is of QoS 2 and to be retained: until it is.
     pending: Option<Bytes>,
-    is_retained: bool,
 }
 
 impl Known {
     /// A message that needs nothing more.
     fn at(at: At) -> Self {
-        Self { at, remaining: 0, of_shards: 0, pending: None, is_retained: false }
+        Self { at, remaining: 0, of_shards: 0, pending: None }
     }
 
     /// A shard has written down who gets it.
@@ -66,7 +67,7 @@ impl Known {
 
     /// Whether nothing will refer to it any more but what does already.
     fn is_over(&self) -> bool {
-        self.remaining == 0 && self.pending.is_none() && !self.is_retained
+        self.remaining == 0 && self.pending.is_none()
     }
 }
 
@@ -140,7 +141,7 @@ impl Recovery {
                 self.retain(id, topic, version, None);
             }
             Record::Alias { of } => {
-                let Some(at) = self.messages.get(&of).map(|known| known.at) else {
+                let Some(at) = self.at(of) else {
                     // Whoever refers to it is counted.
                     return Ok(());
                 };
@@ -256,17 +257,18 @@ impl Recovery {
         if kept.version > version {
             return;
         }
-        if let Some(known) = self.messages.get_mut(&id) {
-            known.is_retained = message.is_some();
+        let at = message.as_ref().map(|message| message.at);
+        if let Some(before) = std::mem::replace(kept, Kept { version, message }).message {
+            self.kept.remove(&before.id);
         }
-        let before = std::mem::replace(kept, Kept { version, message }).message;
-        if let Some(before) = before.map(|before| before.id).filter(|before| *before != id) {
-            if let Some(known) = self.messages.get_mut(&before) {
-                known.is_retained = false;
-            }
-            self.settle(before);
+        if let Some(at) = at {
+            self.kept.insert(id, at);
         }
         self.settle(id);
+    }
+
+    fn at(&self, id: MessageId) -> Option<At> {
+        self.messages.get(&id).map(|known| known.at).or_else(|| self.kept.get(&id).copied())
     }
 
     /// Forgets a message that nothing will refer to any more but what does already.
@@ -304,7 +306,7 @@ impl Recovery {
             .iter()
             .filter_map(|one| one.group.as_ref())
             .find_map(|group| self.groups.get(&(id, group.clone())).map(|in_group| in_group.at));
-        let Some(at) = self.messages.get(&id).map(|known| known.at).or(in_group) else {
+        let Some(at) = self.at(id).or(in_group) else {
             self.lost.refer(id, &refs, &groups);
             return;
         };

@@ -102,6 +102,8 @@ fn restore_retained(
     retained: impl IntoIterator<Item = (TopicName, Kept)>,
 ) -> Restored {
     let (memory, mut restored) = (shared.memory.counter(0), Restored::default());
+    let mut retained: Vec<_> = retained.into_iter().collect();
+    retained.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
     for (topic, Kept { version, message }) in retained {
         shared.order.lock(&topic).raise(version);
         let Some(KeptMessage { id, at, record }) = message else { continue };

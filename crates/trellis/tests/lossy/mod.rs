@@ -102,9 +102,10 @@ impl Storage for Lossy {
         self.folder.sync(base)
     }
 
-    fn read(&self, base: Position, offset: u64, length: usize) -> io::Result<Vec<u8>> {
+    fn read(&self, base: Position, offset: u64, length: usize, out: &mut Vec<u8>) -> io::Result<()> {
         let end = self.length(base)?.min(offset.saturating_add(length as u64));
-        let mut bytes = self.folder.read(base, offset, length)?;
+        let mut bytes = Vec::new();
+        self.folder.read(base, offset, length, &mut bytes)?;
         bytes.resize(usize::try_from(end.saturating_sub(offset)).unwrap(), 0);
         let state = self.lock();
         for (at, written) in
@@ -117,7 +118,8 @@ impl Storage for Lossy {
                 bytes[to..to + length].copy_from_slice(&written[of..of + length]);
             }
         }
-        Ok(bytes)
+        out.append(&mut bytes);
+        Ok(())
     }
 
     fn length(&self, base: Position) -> io::Result<u64> {
