@@ -5,6 +5,8 @@
 mod net;
 
 use mesh_proto::Discard;
+use mesh_proto::access::Element;
+use mesh_proto::friend::FriendSettings;
 use mesh_proto::keys::KeyRefreshPhase;
 use mesh_proto::network::IvUpdateError;
 use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, NodeOptions};
@@ -16,7 +18,7 @@ use mesh_wire::foundation::{
     SubscriptionChange,
 };
 use mesh_wire::{IvIndex, KeyIndex, Transmit, Ttl};
-use net::{APP, HOUR, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
+use net::{APP, HELLO, HOUR, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
 
 fn beacon(key: u8, flags: (bool, bool), iv_index: u32) -> Vec<u8> {
     let key = net_key(key);
@@ -341,6 +343,49 @@ fn heartbeats_are_published_counted_and_triggered_by_changes() {
     net.restart(0);
     net.run(SECOND);
     assert_eq!(heard(&net), 6);
+}
+
+/// Relays, friends and proxies have addresses that reach the primary elements of those nodes in which the feature is on,
+/// and whoever subscribes.
+#[test]
+fn a_fixed_group_reaches_primary_elements_while_the_feature_is_on_and_who_subscribes() {
+    use ConfigMessage as M;
+    let [proxies, friends, relays, nodes] = [0xfffc, 0xfffd, 0xfffe, 0xffff].map(Address::from);
+    let mut net = Net::with_options(3, |address| NodeOptions {
+        friend: (address == 2).then(FriendSettings::default),
+        proxy: address == 3,
+        ..NodeOptions::default()
+    });
+    let retransmit = Transmit::from_octet(0);
+    let (on, off) = (FeatureState::Enabled, FeatureState::Disabled);
+    net.configure(1, M::RelaySet { relay: on, retransmit });
+    for (group, members) in
+        [(proxies, vec![2]), (friends, vec![1]), (relays, vec![1]), (nodes, vec![0, 1, 2])]
+    {
+        assert_eq!(net.hello(0, group, 4), members, "{group:?}");
+        assert_eq!(net.hello(0, group, 40), members, "in segments, {group:?}");
+    }
+    assert_eq!(net.hello(0, Address::from(0xfffa), 4), [], "a reserved one reaches nobody");
+    net.configure(2, M::GattProxySet { proxy: off });
+    net.configure(1, M::FriendSet { friend: off });
+    net.configure(1, M::RelaySet { relay: off, retransmit });
+    for group in [proxies, friends, relays] {
+        assert_eq!(net.hello(0, group, 4), [], "{group:?}");
+    }
+
+    // A second element is reached if it subscribes, whether the node has the feature on or not.
+    let element = || Element::new(0).with_host(MODEL, &[HELLO]);
+    let two = vec![element(), element()];
+    net.nodes[2] = net::restore_with(net.now, 3, two, NodeOptions::default(), &net.stores[2]);
+    let model = ModelRef { element: unicast(4), model: MODEL };
+    net.configure(2, M::ModelAppBind { index: APP, model });
+    let (change, address) = (SubscriptionChange::Add, relays);
+    let answer = net.configure(2, M::ModelSubscriptionChange { change, address, model });
+    assert_eq!(status_of(&answer), Status::Success);
+    assert_eq!(net.hello(0, relays, 4), [2]);
+    net.configure(2, M::RelaySet { relay: on, retransmit });
+    assert_eq!(net.hello(0, relays, 4), [2, 2], "both elements");
+    assert_eq!(net.hello(0, nodes, 4), [0, 1, 2], "all-nodes: primary elements, the sender's too");
 }
 
 #[test]

@@ -56,8 +56,8 @@ pub enum Reach {
     Element(u8),
     /// The models that subscribe.
     Subscribers(Destination),
-    /// The models of the primary element: a fixed group that this node belongs to.
-    Primary,
+    /// The models of the primary element, and others that subscribe: a fixed group that this node belongs to.
+    Fixed(Destination),
 }
 
 impl Element {
@@ -220,7 +220,9 @@ impl Reach {
         match destination {
             Destination::Address(Address::Unicast(address)) => own_element(address).map(Self::Element),
             // Fixed groups reach the primary element of the nodes with the feature (MshPRT §3.4.2.4).
-            Destination::Address(Address::Group(group)) if is_member(group, features) => Some(Self::Primary),
+            Destination::Address(Address::Group(group)) if is_member(group, features) => {
+                Some(Self::Fixed(destination))
+            }
             Destination::Address(Address::Unassigned | Address::Virtual(_)) => None,
             subscribed => Some(Self::Subscribers(subscribed)),
         }
@@ -231,7 +233,8 @@ impl Reach {
         match self {
             Self::Element(index) => index == element,
             Self::Subscribers(destination) => model.subscriptions.contains(&destination),
-            Self::Primary => element == 0,
+            // A model of any element may subscribe to a fixed group, too (MshPRT §3.7.3.4).
+            Self::Fixed(destination) => element == 0 || model.subscriptions.contains(&destination),
         }
     }
 }

@@ -128,7 +128,7 @@ impl Node {
             Address::Virtual(_) => self.elements.has_subscriber(dst),
             Address::Group(_) => {
                 self.elements.has_subscriber(dst)
-                    || self.reach(Destination::Address(dst)) == Some(Reach::Primary)
+                    || matches!(self.reach(Destination::Address(dst)), Some(Reach::Fixed(_)))
             }
         }
     }
