@@ -125,27 +125,18 @@ impl Recovery {
             Record::Refs { id, shard, refs, groups, is_moved } => {
                 self.refs(id, shard, refs, groups, is_moved);
             }
-            Record::Retained { id, version } => {
-                let known = self.messages.get_mut(&id);
-                if let Some((at, record)) = known.and_then(|known| Some((known.at, known.pending.take()?)))
-                    && let Some(head) = Head::of(&record)
-                {
-                    self.retain_message(id, at, version, &head, record.clone())?;
-                }
-                self.settle(id);
-            }
+            Record::Retained { id, version } => self.retained_from_now_on(id, version)?,
             Record::Deleted { id, version, topic } => {
                 if let Some(known) = self.messages.get_mut(&id) {
                     known.pending = None;
                 }
                 self.retain(id, topic, version, None);
             }
+            // Whoever refers to what is not there is counted.
             Record::Alias { of } => {
-                let Some(at) = self.at(of) else {
-                    // Whoever refers to it is counted.
-                    return Ok(());
-                };
-                self.messages.insert(position.0, Known::at(at));
+                if let Some(at) = self.at(of) {
+                    self.messages.insert(position.0, Known::at(at));
+                }
             }
             Record::GroupDone { id, group } => {
                 self.lost.done(group.as_str(), id);
@@ -235,6 +226,17 @@ impl Recovery {
             Some(record) if head.version > 0 => self.retain_message(id, at, head.version, head, record),
             _ => Ok(()),
         }
+    }
+
+    fn retained_from_now_on(&mut self, id: MessageId, version: u64) -> Result<(), Unreadable> {
+        let known = self.messages.get_mut(&id);
+        if let Some((at, record)) = known.and_then(|known| Some((known.at, known.pending.take()?)))
+            && let Some(head) = Head::of(&record)
+        {
+            self.retain_message(id, at, version, &head, record.clone())?;
+        }
+        self.settle(id);
+        Ok(())
     }
 
     fn retain_message(

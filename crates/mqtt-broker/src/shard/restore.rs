@@ -65,12 +65,12 @@ impl Recovery {
         for (shard, sessions) in shards.iter_mut().zip(sessions) {
             jobs.push(Box::new(move || {
                 for (client_id, session) in sessions {
-                    shard.restore_session(now, log, client_id, session, read);
+                    shard.restore_session(now, log, &client_id, session, read);
                 }
             }));
         }
         run(jobs);
-        shards[0].take_restored(now, restored);
+        shards[0].take_restored(now, &restored);
         exchange(now, shards);
         for unrouted in self.unrouted() {
             go_on(now, log, shards, &unrouted, read);
@@ -177,7 +177,7 @@ fn routed(id: MessageId, refs: Vec<Ref>, groups: Vec<TopicFilter>) -> Record {
 }
 
 impl Shard {
-    fn take_restored(&mut self, now: Instant, restored: Restored) {
+    fn take_restored(&mut self, now: Instant, restored: &Restored) {
         self.stats.dropped_damaged += restored.damaged;
         self.stats.dropped_retained_full += restored.without_room;
         self.expire_retained(now);
@@ -206,7 +206,7 @@ impl Shard {
         &mut self,
         now: Instant,
         log: &Log,
-        client_id: Text,
+        client_id: &Text,
         session: Session,
         read: &Read<'_>,
     ) {
@@ -231,7 +231,7 @@ impl Shard {
             match entry {
                 None => client.outbound.restore(packet_id, None),
                 Some(entry) => {
-                    if let Some(delivery) = self.restore_delivery(&client_id, log, &entry, read) {
+                    if let Some(delivery) = self.restore_delivery(client_id, log, &entry, read) {
                         client.outbound.restore(packet_id, Some(delivery));
                     }
                 }
@@ -239,14 +239,14 @@ impl Shard {
         }
         for entry in queue {
             if entry.group().is_some() {
-                let delivery = self.restore_delivery(&client_id, log, &entry, read);
+                let delivery = self.restore_delivery(client_id, log, &entry, read);
                 delivery
                     .into_iter()
                     .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
             } else if let At { position, bytes } = entry.at()
                 && let Some(hold) = log.hold(position, bytes as usize)
             {
-                let stored = Stored { id: entry.id, hold }.for_client(&client_id);
+                let stored = Stored { id: entry.id, hold }.for_client(client_id);
                 let away = Away { stored, how: entry.how(), size: bytes };
                 client.queue.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
             }
@@ -256,11 +256,11 @@ impl Shard {
         let (is_durable, has_record) = (client.is_durable, client.record.is_some());
         self.timers.set(Timer::Session(client_id.clone()), client.will_at.map_or(end, |will| will.min(end)));
         self.clients.insert(client_id.clone(), client);
-        self.restore_subscriptions(&client_id, is_durable);
+        self.restore_subscriptions(client_id, is_durable);
         if was_connected || !has_record {
-            self.record_session(now, &client_id, !has_record);
+            self.record_session(now, client_id, !has_record);
         }
-        self.report_member(&client_id);
+        self.report_member(client_id);
     }
 
     fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {
