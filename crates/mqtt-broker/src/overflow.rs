@@ -9,17 +9,17 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Buf as _, BufMut as _};
-use journal::log::{Claims, Position};
+use journal::log::{Claims, Hold, Position};
 use mqtt_wire::QoS;
 
 use crate::durable::Stored;
-use crate::durable::record::How;
+use crate::durable::record::{How, MessageId};
 use crate::queue::Away;
 
 /// Bytes of a block.
-pub const BLOCK: usize = 512;
+pub const BLOCK: usize = 256;
 
-/// Bytes of an entry: `id:64 · position:64 · claim:32 · size:32 · QoS and RETAIN:8 · Subscription Identifier:32`.
+/// Bytes of an entry.
 const ENTRY: usize = 29;
 
 /// Bytes before the entries of a block: `check:32 · next:32`.
@@ -44,6 +44,59 @@ pub trait Blocks: std::fmt::Debug + Send {
     fn clear(&mut self) -> io::Result<()>;
 }
 
+/// A message of a chain: `id:64 · position:64 · claim:32 · size:32 · QoS and RETAIN:8 · Subscription Identifier:32`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) id: MessageId,
+    pub(crate) position: Position,
+    /// What the claim on its record counts for.
+    pub(crate) claim: u32,
+    pub(crate) size: u32,
+    pub(crate) qos: QoS,
+    pub(crate) retain: bool,
+    pub(crate) identifier: Option<u32>,
+}
+
+impl Place {
+    /// `None`: there are more Subscription Identifiers than there is room for, as it matches several subscriptions.
+    pub(crate) fn of(away: &Away) -> Option<Self> {
+        let Away { stored, how, size } = away;
+        let identifier = how.identifiers.first().copied();
+        (how.identifiers.len() <= 1).then(|| Self {
+            id: stored.id,
+            position: stored.position(),
+            claim: stored.hold.bytes(),
+            size: *size,
+            qos: how.qos,
+            retain: how.retain,
+            identifier,
+        })
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.put_u64(self.id);
+        out.put_u64(self.position.0);
+        out.put_u32(self.claim);
+        out.put_u32(self.size);
+        out.put_u8(self.qos as u8 | u8::from(self.retain) << 2);
+        out.put_u32(self.identifier.unwrap_or(0));
+    }
+
+    fn get(mut entry: &[u8]) -> Self {
+        let (id, position) = (entry.get_u64(), Position(entry.get_u64()));
+        let (claim, size, bits) = (entry.get_u32(), entry.get_u32(), entry.get_u8());
+        let identifier = Some(entry.get_u32()).filter(|&identifier| identifier > 0);
+        let qos = QoS::try_from(bits & 3).unwrap_or(QoS::AtLeastOnce);
+        Self { id, position, claim, size, qos, retain: bits & 4 != 0, identifier }
+    }
+
+    fn into_away(self, hold: Hold) -> Away {
+        let identifiers = self.identifier.into_iter().collect();
+        let how = How { qos: self.qos, retain: self.retain, identifiers };
+        Away { stored: Stored { id: self.id, hold }, how, size: self.size }
+    }
+}
+
 /// The blocks of a shard.
 #[derive(Debug)]
 pub(crate) struct Overflow(Mutex<Allocator>);
@@ -51,6 +104,10 @@ pub(crate) struct Overflow(Mutex<Allocator>);
 #[derive(Debug)]
 struct Allocator {
     blocks: Box<dyn Blocks>,
+    /// Those of all messages that are in chains.
+    claims: Claims,
+    /// The shard has ended.
+    is_closed: bool,
     /// The first of those that were used and are not, each of which names the next.
     free: u32,
     /// How many there are.
@@ -60,7 +117,22 @@ struct Allocator {
 
 impl Overflow {
     pub(crate) fn new(blocks: Box<dyn Blocks>) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Allocator { blocks, free: NONE, end: 0, used: 0 })))
+        let (claims, is_closed) = (Claims::default(), false);
+        Arc::new(Self(Mutex::new(Allocator { blocks, claims, is_closed, free: NONE, end: 0, used: 0 })))
+    }
+
+    /// Takes over the claims of messages that are about to be put into chains ([`Chain::push`]).
+    pub(crate) fn claim(&self, claims: Claims) {
+        self.lock().claims.append(claims);
+    }
+
+    pub(crate) fn absorb(&self, hold: Hold) {
+        self.lock().claims.absorb(hold);
+    }
+
+    /// The shard ends, and nothing is given back any more.
+    pub(crate) fn close(&self) {
+        self.lock().is_closed = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Allocator> {
@@ -133,12 +205,13 @@ pub(crate) struct Chain {
     tail: Vec<u8>,
     len: usize,
     bytes: usize,
+    /// No message is before this place.
+    first: Position,
     last: Position,
-    claims: Claims,
 }
 
 impl Chain {
-    pub(crate) fn new(overflow: &Arc<Overflow>) -> Self {
+    pub(crate) fn new(overflow: &Arc<Overflow>, first: Position) -> Self {
         Self {
             overflow: Arc::clone(overflow),
             row: None,
@@ -147,8 +220,8 @@ impl Chain {
             tail: Vec::new(),
             len: 0,
             bytes: 0,
-            last: Position::default(),
-            claims: Claims::default(),
+            first,
+            last: first,
         }
     }
 
@@ -162,33 +235,22 @@ impl Chain {
         self.bytes
     }
 
-    /// Whether none is before this place.
+    /// Whether none is before this place. It may say so only when somebody has tried to take one ([`Chain::take`]).
     pub(crate) fn is_from(&self, position: Position) -> bool {
-        self.claims.oldest().is_none_or(|oldest| oldest >= position)
+        self.first >= position
     }
 
-    /// Whether a message can go behind the others. One that matches several subscriptions with identifiers has more of
-    /// them than there is room for.
-    pub(crate) fn takes(&self, away: &Away) -> bool {
-        away.stored.position() >= self.last && Self::has_room_for(away)
+    /// Whether a message of this place can go behind the others.
+    pub(crate) fn takes(&self, position: Position) -> bool {
+        position >= self.last
     }
 
-    pub(crate) fn has_room_for(away: &Away) -> bool {
-        away.how.identifiers.len() <= 1
-    }
-
-    pub(crate) fn push(&mut self, away: &Away) {
-        let Away { stored, how, size } = away;
-        self.last = stored.position();
-        self.tail.put_u64(stored.id);
-        self.tail.put_u64(self.last.0);
-        self.tail.put_u32(stored.hold.bytes());
-        self.tail.put_u32(*size);
-        self.tail.put_u8(how.qos as u8 | u8::from(how.retain) << 2);
-        self.tail.put_u32(how.identifiers.first().copied().unwrap_or(0));
-        self.claims.absorb(&stored.hold);
+    /// Puts a message behind the others, whose claim the overflow has ([`Overflow::claim`]).
+    pub(crate) fn push(&mut self, place: &Place) {
+        self.last = place.position;
         self.len += 1;
-        self.bytes += *size as usize;
+        self.bytes += place.size as usize;
+        place.put(&mut self.tail);
         if self.tail.len() >= ENTRIES * ENTRY {
             // What cannot be written stays, and is tried again with the next one.
             let _ = self.write_blocks();
@@ -217,44 +279,43 @@ impl Chain {
         Ok(())
     }
 
-    /// Takes the oldest messages: as many as lie together, and no more than `most` (at most 128), as long as their places are before
-    /// `before`.
+    /// Takes the oldest messages: as many as lie together, and no more than `most` (at most 128), as long as their
+    /// places are before `before`.
     ///
     /// # Errors
     /// When they cannot be read: then what is left of the chain is of no use, and stays wanted in the log.
     pub(crate) fn take(&mut self, most: usize, before: Option<Position>) -> io::Result<Vec<Away>> {
+        let overflow = Arc::clone(&self.overflow);
+        let mut allocator = overflow.lock();
         let (mut taken, mut count) = (Vec::new(), 0_u8);
-        let block = self.first_block().map(|first| self.overflow.lock().read(first)).transpose()?;
+        let block = self.first_block().map(|first| allocator.read(first)).transpose()?;
         let all = match &block {
             Some((_, block)) => &block[HEADER..HEADER + ENTRIES * ENTRY],
             None => &self.tail[..],
         };
         let mut entries = &all[usize::from(self.taken) * ENTRY..];
-        while taken.len() < most && entries.len() >= ENTRY {
-            let (mut entry, rest) = entries.split_at(ENTRY);
-            let (id, position) = (entry.get_u64(), Position(entry.get_u64()));
-            if before.is_some_and(|before| position >= before) {
+        while let Some((entry, rest)) = entries.split_at_checked(ENTRY) {
+            let place = Place::get(entry);
+            self.first = place.position;
+            if taken.len() >= most || before.is_some_and(|before| place.position >= before) {
                 break;
             }
             (entries, count) = (rest, count + 1);
-            let (bytes, size, bits) = (entry.get_u32(), entry.get_u32(), entry.get_u8());
-            let identifiers = Some(entry.get_u32()).filter(|&identifier| identifier > 0);
-            let qos = QoS::try_from(bits & 3).unwrap_or(QoS::AtLeastOnce);
-            let how = How { qos, retain: bits & 4 != 0, identifiers: identifiers.into_iter().collect() };
-            self.bytes -= size as usize;
+            self.bytes -= place.size as usize;
             // It was taken over with the entry.
-            let Some(hold) = self.claims.split(position, bytes) else { continue };
-            taken.push(Away { stored: Stored { id, hold }, how, size });
+            let Some(hold) = allocator.claims.split(place.position, place.claim) else { continue };
+            taken.push(place.into_away(hold));
         }
         let is_through = entries.is_empty() && block.is_some();
         self.len -= usize::from(count);
         self.taken += count;
         if let (true, Some((next, _)), Some((first, last))) = (is_through, block, self.row) {
-            self.overflow.lock().release(first, first, 1);
+            allocator.release(first, first, 1);
             self.blocks -= 1;
             self.row = Some((next, last));
             self.taken = 0;
         }
+        drop(allocator);
         if usize::from(self.taken) * 2 > ENTRIES {
             self.forget_taken();
         }
@@ -276,12 +337,17 @@ impl Chain {
 
     /// Has what is left stay in the log, although nobody will find it here.
     pub(crate) fn abandon(mut self) {
-        self.claims.keep();
+        self.len = 0;
     }
 }
 
+/// Gives back what it claims, which takes as long as reading all of it.
 impl Drop for Chain {
     fn drop(&mut self) {
+        if self.overflow.lock().is_closed {
+            return;
+        }
+        while self.len > 0 && self.take(ENTRIES, None).is_ok() {}
         if let Some((first, last)) = self.row {
             self.overflow.lock().release(first, last, self.blocks);
         }

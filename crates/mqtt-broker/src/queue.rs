@@ -12,7 +12,7 @@ use crate::client::Delivery;
 use crate::durable::Stored;
 use crate::durable::record::How;
 use crate::message::Message;
-use crate::overflow::{Chain, Overflow};
+use crate::overflow::{Chain, Overflow, Place};
 
 /// Messages of a queue that are in memory at most, if the log has them.
 pub(crate) const READ_AHEAD: usize = 64;
@@ -125,18 +125,36 @@ impl Queue {
     }
 
     fn append(&mut self, queued: Queued, overflow: Option<&Arc<Overflow>>) {
-        let (Queued::Stored(away), Some(overflow)) = (&queued, overflow) else {
-            return self.items.push_back(Item::One(queued));
+        let place = match &queued {
+            Queued::Stored(away) => Place::of(away),
+            Queued::Here(_) => None,
         };
-        match self.items.back_mut() {
-            Some(Item::Chain(chain)) if chain.takes(away) => chain.push(away),
-            _ if Chain::has_room_for(away) => {
-                let mut chain = Box::new(Chain::new(overflow));
-                chain.push(away);
-                self.items.push_back(Item::Chain(chain));
+        match (queued, overflow, place) {
+            (Queued::Stored(away), Some(overflow), Some(place)) => {
+                overflow.absorb(away.stored.hold);
+                self.chain(&place, overflow);
             }
-            _ => self.items.push_back(Item::One(queued)),
+            (queued, ..) => self.items.push_back(Item::One(queued)),
         }
+    }
+
+    /// Puts a message into the last chain whose claim the overflow has.
+    fn chain(&mut self, place: &Place, overflow: &Arc<Overflow>) {
+        if let Some(Item::Chain(chain)) = self.items.back_mut()
+            && chain.takes(place.position)
+        {
+            return chain.push(place);
+        }
+        let mut chain = Box::new(Chain::new(overflow, place.position));
+        chain.push(place);
+        self.items.push_back(Item::Chain(chain));
+    }
+
+    /// Queues what was queued before a restart, and whose claim the overflow has.
+    pub(crate) fn restore_claimed(&mut self, place: &Place, overflow: &Arc<Overflow>) {
+        self.len += 1;
+        self.bytes += place.size as usize;
+        self.chain(place, overflow);
     }
 
     /// Takes the oldest message.
@@ -318,8 +336,12 @@ impl Queue {
     /// Has up to `most` messages whose places are before `before` be known one by one. Says whether there were any.
     pub(crate) fn unroll_before(&mut self, before: Position, most: usize) -> bool {
         let has_old = |item: &Item| matches!(item, Item::Chain(chain) if !chain.is_from(before));
-        let Some(at) = self.items.iter().position(has_old) else { return false };
-        self.unroll_at(at, most, Some(before)) > 0
+        while let Some(at) = self.items.iter().position(has_old) {
+            if self.unroll_at(at, most, Some(before)) > 0 {
+                return true;
+            }
+        }
+        false
     }
 }
 

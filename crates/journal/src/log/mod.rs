@@ -231,6 +231,19 @@ impl Log {
         front.segment_of(position).map(|segment| Hold::new(segment, position, frame::HEADER + body))
     }
 
+    /// Claims many records at once that were read when the log was opened: their places, and what each counts for
+    /// ([`Hold::bytes`]).
+    pub fn claim(&self, records: impl Iterator<Item = (Position, u32)>) -> Claims {
+        let segments: Vec<_> = self.lock().segments.values().cloned().collect();
+        Claims::of(segments.into_iter(), records)
+    }
+
+    /// What a claim on a record counts for ([`Hold::bytes`]), with so many bytes more ([`Hold::with`]).
+    pub fn claim_bytes(body: u32, more: usize) -> u32 {
+        let more = u32::try_from(frame::HEADER + more).unwrap_or(u32::MAX);
+        body.saturating_add(more)
+    }
+
     /// Whether more waits to be written than should, or cannot be written.
     pub fn is_congested(&self) -> bool {
         self.is_stuck() || self.lock().buffer.len() > self.options.max_waiting_bytes

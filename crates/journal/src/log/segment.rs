@@ -76,16 +76,43 @@ pub struct Claims(Vec<(Arc<Segment>, u64)>);
 
 impl Claims {
     /// Takes over a claim.
-    pub fn absorb(&mut self, hold: &Hold) {
-        hold.segment.live.fetch_add(hold.bytes.into(), Ordering::Relaxed);
-        // Records come in about the order in which they are.
-        match self.0.iter_mut().rev().find(|(segment, _)| segment.base == hold.segment.base) {
-            Some((_, bytes)) => *bytes += u64::from(hold.bytes),
-            None => {
-                let at = self.0.partition_point(|(segment, _)| segment.base < hold.segment.base);
-                self.0.insert(at, (Arc::clone(&hold.segment), hold.bytes.into()));
+    pub fn absorb(&mut self, mut hold: Hold) {
+        // It has nothing to give back any more.
+        let bytes = std::mem::take(&mut hold.bytes);
+        self.add(&hold.segment, bytes.into());
+    }
+
+    /// Takes over other claims.
+    pub fn append(&mut self, mut other: Self) {
+        for (segment, bytes) in std::mem::take(&mut other.0) {
+            self.add(&segment, bytes);
+        }
+    }
+
+    fn add(&mut self, segment: &Arc<Segment>, bytes: u64) {
+        match self.0.binary_search_by_key(&segment.base, |(segment, _)| segment.base) {
+            Ok(at) => self.0[at].1 += bytes,
+            Err(at) => self.0.insert(at, (Arc::clone(segment), bytes)),
+        }
+    }
+
+    /// Claims records by their places and what they count for, each in one of these segments.
+    pub(super) fn of(
+        segments: impl Iterator<Item = Arc<Segment>>,
+        records: impl Iterator<Item = (Position, u32)>,
+    ) -> Self {
+        let mut claims = Self(segments.map(|segment| (segment, 0)).collect());
+        for (position, bytes) in records {
+            let at = claims.0.partition_point(|(segment, _)| segment.base <= position);
+            if let Some((_, sum)) = at.checked_sub(1).and_then(|at| claims.0.get_mut(at)) {
+                *sum += u64::from(bytes);
             }
         }
+        claims.0.retain(|(_, bytes)| *bytes > 0);
+        for (segment, bytes) in &claims.0 {
+            segment.live.fetch_add(*bytes, Ordering::Relaxed);
+        }
+        claims
     }
 
     /// Gives a claim back that was taken over, by its place and its bytes ([`Hold::bytes`]).
@@ -98,16 +125,6 @@ impl Claims {
             self.0.remove(at);
         }
         Some(hold)
-    }
-
-    /// The first position of the oldest segment of which something is wanted.
-    pub fn oldest(&self) -> Option<Position> {
-        self.0.first().map(|(segment, _)| segment.base)
-    }
-
-    /// Keeps what is claimed until the log is closed.
-    pub fn keep(&mut self) {
-        self.0 = Vec::new();
     }
 }
 
@@ -129,28 +146,34 @@ mod tests {
         let holds = [(&first, 10, 7), (&second, 120, 5), (&first, 50, 3)];
         let mut claims = Claims::default();
         for (segment, position, bytes) in holds {
-            claims.absorb(&Hold::new(segment, Position(position), bytes));
+            claims.absorb(Hold::new(segment, Position(position), bytes));
         }
         assert_eq!((first.live(), second.live()), (10, 5));
-        assert_eq!(claims.oldest(), Some(Position(0)));
         let hold = claims.split(Position(50), 3).unwrap();
         assert_eq!((hold.position(), first.live()), (Position(50), 10));
         drop(hold);
         assert_eq!(first.live(), 7);
         assert!(claims.split(Position(50), 8).is_none(), "more than was taken over");
         drop(claims.split(Position(10), 7));
-        assert_eq!((claims.oldest(), first.live()), (Some(Position(100)), 0));
+        assert_eq!((first.live(), second.live()), (0, 5));
         drop(claims);
         assert_eq!(second.live(), 0);
     }
 
     #[test]
-    fn what_is_kept_stays_wanted() {
-        let segment = Segment::new(Position(0));
-        let mut claims = Claims::default();
-        claims.absorb(&Hold::new(&segment, Position(1), 4));
-        claims.keep();
+    fn many_claims_at_once_are_the_same_as_one_by_one() {
+        let segments = [Segment::new(Position(0)), Segment::new(Position(100)), Segment::new(Position(200))];
+        let records = [(Position(250), 2), (Position(5), 3), (Position(0), 4)];
+        let mut claims = Claims::of(segments.iter().cloned(), records.into_iter());
+        let live = || segments.each_ref().map(|segment| segment.live());
+        assert_eq!(live(), [7, 0, 2]);
+        let mut others = Claims::default();
+        others.absorb(Hold::new(&segments[1], Position(100), 9));
+        claims.append(others);
+        assert_eq!(live(), [7, 9, 2]);
+        drop(claims.split(Position(5), 3));
+        assert_eq!(live(), [4, 9, 2]);
         drop(claims);
-        assert_eq!(segment.live(), 4);
+        assert_eq!(live(), [0, 0, 0]);
     }
 }

@@ -6,7 +6,7 @@ pub(crate) mod recovery;
 pub(crate) mod sessions;
 mod text;
 
-use journal::log::{Hold, Position};
+use journal::log::{Hold, Log, Position};
 use mqtt_wire::Text;
 
 use self::record::MessageId;
@@ -27,6 +27,11 @@ impl Stored {
     /// The claim of one client, for whom more is written down than the message.
     pub(crate) fn for_client(&self, client: &Text) -> Self {
         Self { id: self.id, hold: self.hold.with(REF_BYTES + client.len()) }
+    }
+
+    /// What that counts for ([`Hold::bytes`]), by the bytes of the message's record.
+    pub(crate) fn claim_for_client(record: u32, client: &Text) -> u32 {
+        Log::claim_bytes(record, REF_BYTES + client.len())
     }
 
     /// Where it is now: elsewhere than at first if it was copied forward.

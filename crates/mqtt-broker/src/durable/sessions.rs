@@ -8,9 +8,11 @@ use journal::log::Position;
 use mqtt_wire::{PacketId, QoS, Text, TopicFilter};
 use smallvec::SmallVec;
 
+use super::Stored;
 use super::record::{How, MessageId, SessionRecord};
 use super::recovery::At;
 use crate::client::Subscription;
+use crate::overflow::Place;
 use crate::{PARTITIONS, partition_of, shard_of_partition};
 
 /// Sessions by their names.
@@ -184,6 +186,21 @@ impl Entry {
 
     pub(crate) fn group(&self) -> Option<&TopicFilter> {
         self.more.as_ref().and_then(|more| more.group.as_ref())
+    }
+
+    /// What a chain of a client's queue knows of it, if it has no more to it.
+    pub(crate) fn place(&self, client: &Text) -> Option<Place> {
+        let identifiers = self.more.as_ref().map_or(&[][..], |more| &more.identifiers);
+        let is_plain = self.group().is_none() && identifiers.len() <= 1;
+        is_plain.then(|| Place {
+            id: self.id,
+            position: self.position,
+            claim: Stored::claim_for_client(self.bytes, client),
+            size: self.bytes,
+            qos: self.qos,
+            retain: self.retain,
+            identifier: identifiers.first().copied(),
+        })
     }
 
     pub(super) fn into_group(self) -> Option<TopicFilter> {

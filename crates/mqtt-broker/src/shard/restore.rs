@@ -14,7 +14,7 @@ use crate::durable::record::{MessageId, Record, Ref};
 use crate::durable::recovery::{At, Kept, KeptMessage, Recovery, Unrouted};
 use crate::durable::sessions::{Entry, Session};
 use crate::message::Message;
-use crate::queue::{Away, Queued};
+use crate::queue::{Away, Queue, Queued};
 use crate::routes::{ShardId, ShardSet};
 use crate::{Shared, partition_of, shard_of_partition};
 
@@ -63,11 +63,7 @@ impl Recovery {
         let mut jobs: Vec<Job<'_>> =
             vec![Box::new(|| restored = restore_retained(&retained_shared, log, retained))];
         for (shard, sessions) in shards.iter_mut().zip(sessions) {
-            jobs.push(Box::new(move || {
-                for (client_id, session) in sessions {
-                    shard.restore_session(now, log, &client_id, session, read);
-                }
-            }));
+            jobs.push(Box::new(move || shard.restore_sessions(now, log, sessions, read)));
         }
         run(jobs);
         shards[0].take_restored(now, &restored);
@@ -202,6 +198,18 @@ impl Shard {
         Some((message?, Stored { id, hold }))
     }
 
+    fn restore_sessions(&mut self, now: Instant, log: &Log, sessions: Vec<(Text, Session)>, read: &Read<'_>) {
+        if let Some(overflow) = &self.store.overflow {
+            let places = sessions.iter().flat_map(|(client_id, session)| {
+                session.queue.iter().filter_map(|entry| entry.place(client_id))
+            });
+            overflow.claim(log.claim(places.map(|place| (place.position, place.claim))));
+        }
+        for (client_id, session) in sessions {
+            self.restore_session(now, log, &client_id, session, read);
+        }
+    }
+
     fn restore_session(
         &mut self,
         now: Instant,
@@ -237,20 +245,7 @@ impl Shard {
                 }
             }
         }
-        for entry in queue {
-            if entry.group().is_some() {
-                let delivery = self.restore_delivery(client_id, log, &entry, read);
-                delivery
-                    .into_iter()
-                    .for_each(|delivery| client.queue.restore(Queued::Here(Box::new(delivery)), None));
-            } else if let At { position, bytes } = entry.at()
-                && let Some(hold) = log.hold(position, bytes as usize)
-            {
-                let stored = Stored { id: entry.id, hold }.for_client(client_id);
-                let away = Away { stored, how: entry.how(), size: bytes };
-                client.queue.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
-            }
-        }
+        client.queue = self.restore_queue(client_id, log, queue, read);
         client.shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();
         client.subscriptions = subscriptions;
         let (is_durable, has_record) = (client.is_durable, client.record.is_some());
@@ -261,6 +256,32 @@ impl Shard {
             self.record_session(now, client_id, !has_record);
         }
         self.report_member(client_id);
+    }
+
+    fn restore_queue(
+        &mut self,
+        client_id: &Text,
+        log: &Log,
+        entries: impl IntoIterator<Item = Entry>,
+        read: &Read<'_>,
+    ) -> Queue {
+        let (mut queue, overflow) = (Queue::default(), self.store.overflow.clone());
+        for entry in entries {
+            if let (Some(overflow), Some(place)) = (&overflow, entry.place(client_id)) {
+                queue.restore_claimed(&place, overflow);
+            } else if entry.group().is_some() {
+                let delivery = self.restore_delivery(client_id, log, &entry, read);
+                let queued = delivery.map(|delivery| Queued::Here(Box::new(delivery)));
+                queued.into_iter().for_each(|queued| queue.restore(queued, None));
+            } else if let At { position, bytes } = entry.at()
+                && let Some(hold) = log.hold(position, bytes as usize)
+            {
+                let stored = Stored { id: entry.id, hold }.for_client(client_id);
+                let away = Away { stored, how: entry.how(), size: bytes };
+                queue.restore(Queued::Stored(Box::new(away)), overflow.as_ref());
+            }
+        }
+        queue
     }
 
     fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {

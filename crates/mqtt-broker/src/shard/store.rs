@@ -99,6 +99,9 @@ impl Drop for Shard {
         if let Some(log) = &self.store.log {
             log.keep_all();
         }
+        if let Some(overflow) = &self.store.overflow {
+            overflow.close();
+        }
     }
 }
 
