@@ -19,8 +19,9 @@ pub struct Message {
     pub qos: QoS,
     /// Whether it was published to be retained.
     pub retain: bool,
-    /// What a receiver of MQTT 5.0 gets of its properties; without the Message Expiry Interval.
-    pub properties: Properties,
+    /// What a receiver of MQTT 5.0 gets of its properties; without the Message Expiry Interval. Most messages have none,
+    /// and there may be millions of them.
+    pub properties: Option<Box<Properties>>,
     /// Who published it, for No Local; empty: the server itself.
     pub publisher: Text,
     /// When it is of no use any more.
@@ -37,6 +38,7 @@ impl Message {
         let Publish { qos, retain, topic, mut properties, payload, .. } = publish;
         let expiry = properties.message_expiry_interval.take();
         let expires = expiry.map(|seconds| now + Duration::from_secs(seconds.into()));
+        let properties = (properties != Properties::default()).then(|| Box::new(properties));
         Self { topic, payload, qos, retain, properties, publisher, expires, _charge: None }
     }
 
@@ -56,9 +58,11 @@ impl Message {
 
     /// The bytes that it counts for.
     pub(crate) fn size(&self) -> usize {
-        let pairs: usize =
-            self.properties.user_properties.iter().map(|(name, value)| name.len() + value.len()).sum();
-        OVERHEAD + self.topic.as_bytes().len() + self.payload.len() + pairs
+        let pairs = |properties: &Properties| -> usize {
+            properties.user_properties.iter().map(|(name, value)| name.len() + value.len()).sum()
+        };
+        let properties = self.properties.as_ref().map_or(0, |x| size_of::<Properties>() + pairs(x));
+        OVERHEAD + self.topic.as_bytes().len() + self.payload.len() + properties
     }
 
     /// Whether it is of no use any more.
@@ -68,7 +72,7 @@ impl Message {
 
     /// The PUBLISH for a receiver: the Message Expiry Interval is what is left of it (§3.3.2.3.3).
     pub(crate) fn to_publish(&self, now: Instant, qos: QoS, retain: bool) -> Publish {
-        let mut properties = self.properties.clone();
+        let mut properties = self.properties.as_deref().cloned().unwrap_or_default();
         properties.message_expiry_interval =
             self.expires.map(|expires| u32::try_from((expires - now).as_secs()).unwrap_or(u32::MAX));
         Publish {

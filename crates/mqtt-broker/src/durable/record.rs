@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use mqtt_wire::{
-    Decoder, Packet, PacketId, Properties, Publish, QoS, RetainHandling, SubscriptionOptions, Text,
-    TopicFilter, TopicName, Version, Will,
+    Decoder, Packet, PacketId, Publish, QoS, RetainHandling, SubscriptionOptions, Text, TopicFilter,
+    TopicName, Version, Will,
 };
 use smallvec::SmallVec;
 
@@ -305,6 +305,7 @@ pub(crate) struct Head<'a> {
     pub(crate) of_shards: u8,
     pub(crate) version: u64,
     pub(crate) retain: bool,
+    /// Only if it is to be retained, and the same below.
     pub(crate) topic: &'a [u8],
     pub(crate) has_payload: bool,
 }
@@ -319,18 +320,41 @@ impl<'a> Head<'a> {
         let (shards, of_shards) = (rest.try_get_u64().ok()?, rest.try_get_u8().ok()?);
         let (version, _expires_ms) = (rest.try_get_u64().ok()?, rest.try_get_u64().ok()?);
         // A PUBLISH (§3.3): its type, DUP, QoS and RETAIN, its length, the topic, the packet identifier, properties.
-        let flags = rest.try_get_u8().ok()?;
-        take_variable(&mut rest)?;
-        let topic = take_text(&mut rest)?;
-        let identifier = if flags & 6 == 0 { 0 } else { 2 };
-        rest = rest.get(identifier..)?;
-        let properties = take_variable(&mut rest)?;
-        let has_payload = !rest.get(properties..)?.is_empty();
+        let flags = *rest.first()?;
+        if flags >> 4 != 3 {
+            return None;
+        }
         let retain = flags & 1 == 1;
-        let is_publish = flags >> 4 == 3;
-        let head =
-            Self { copy_of, publisher, receipt, shards, of_shards, version, retain, topic, has_payload };
-        is_publish.then_some(head)
+        let (mut topic, mut has_payload) = (&[][..], true);
+        if retain {
+            let publish = PublishParts::of(rest)?;
+            (topic, has_payload) = (publish.topic, !publish.payload.is_empty());
+        }
+        Some(Self { copy_of, publisher, receipt, shards, of_shards, version, retain, topic, has_payload })
+    }
+}
+
+/// The parts of an encoded PUBLISH.
+struct PublishParts<'a> {
+    flags: u8,
+    topic: &'a [u8],
+    properties: &'a [u8],
+    payload: &'a [u8],
+}
+
+impl<'a> PublishParts<'a> {
+    fn of(mut rest: &'a [u8]) -> Option<Self> {
+        let flags = rest.try_get_u8().ok()?;
+        let length = take_variable(&mut rest)?;
+        if flags >> 4 != 3 || rest.len() != length {
+            return None;
+        }
+        let topic = take_text(&mut rest)?;
+        // A packet identifier, from QoS 1 on.
+        rest = rest.get(if flags & 6 == 0 { 0 } else { 2 }..)?;
+        let properties = take_variable(&mut rest)?;
+        let (properties, payload) = rest.split_at_checked(properties)?;
+        Some(Self { flags, topic, properties, payload })
     }
 }
 
@@ -385,8 +409,7 @@ fn take_variable(rest: &mut &[u8]) -> Option<usize> {
 fn decode_message(mut reader: Reader) -> Result<Record, RecordError> {
     Ok(Record::Message(Box::new(MessageRecord {
         copy_of: reader.u64()?.checked_sub(1),
-        // So that the rest is nobody else's, and becomes the message as it is.
-        publisher: reader.text()?.detached(),
+        publisher: reader.text()?,
         receipt: PacketId::new(reader.u16()?),
         shards: reader.u64()?,
         of_shards: reader.u8()?,
@@ -504,6 +527,14 @@ fn put_publish(publish: &Publish, out: &mut BytesMut) {
 }
 
 fn publish(bytes: Bytes) -> Result<Publish, RecordError> {
+    // Most have no properties, and are quickly taken apart.
+    if let Some(PublishParts { flags, topic, properties: [], payload }) = PublishParts::of(&bytes) {
+        let topic =
+            Text::try_from(bytes.slice_ref(topic)).ok().and_then(|topic| TopicName::try_from(topic).ok());
+        let qos = QoS::try_from(flags >> 1 & 3).map_err(|_| RecordError)?;
+        let publish = Publish::new(topic.ok_or(RecordError)?, qos, bytes.slice_ref(payload));
+        return Ok(Publish { retain: flags & 1 == 1, ..publish });
+    }
     let mut bytes = bytes.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
     match Decoder::new(Version::V5, u32::MAX).decode(&mut bytes) {
         Ok(Some(Packet::Publish(publish))) if bytes.is_empty() => {
@@ -596,7 +627,7 @@ impl Reader {
 
 /// The properties of a message that are stored with it.
 pub(crate) fn to_publish(message: &crate::Message) -> Publish {
-    let properties = Properties { message_expiry_interval: None, ..message.properties.clone() };
+    let properties = message.properties.as_deref().cloned().unwrap_or_default();
     let (topic, payload) = (message.topic.clone(), message.payload.clone());
     Publish { retain: message.retain, properties, ..Publish::new(topic, message.qos, payload) }
 }

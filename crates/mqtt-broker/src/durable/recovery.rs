@@ -11,6 +11,7 @@ use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
 use super::lost::Lost;
 use super::record::{Head, MessageId, PlainRefs, Record, Ref, SessionRecord, Whole};
 use super::sessions::{Entry, Session, Sessions};
+use crate::retained::{STRIPES, stripe_of};
 use crate::shard::ALL_SHARDS;
 
 /// Puts together what the records of a log say, one after the other ([`Recovery::apply`]), for the shards that go on
@@ -22,7 +23,8 @@ pub struct Recovery {
     /// Those that are retained, on their way or not.
     kept: HashMap<MessageId, At, FixedState>,
     pub(crate) sessions: Sessions,
-    pub(crate) retained: HashMap<TopicName, Kept, FixedState>,
+    /// By the parts of the topics ([`stripe_of`]).
+    pub(crate) retained: [HashMap<TopicName, Kept, FixedState>; STRIPES],
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
     /// What records refer to and is not there.
     lost: Lost,
@@ -195,7 +197,7 @@ impl Recovery {
     /// How many sessions there are, messages in all their queues, and retained messages.
     pub fn counts(&mut self) -> [u64; 3] {
         let [sessions, queued] = self.sessions.counts();
-        let retained = self.retained.values().filter(|kept| kept.message.is_some()).count();
+        let retained = self.retained.iter().flatten().filter(|(_, kept)| kept.message.is_some()).count();
         [sessions, queued, retained].map(|count| count as u64)
     }
 
@@ -255,7 +257,8 @@ impl Recovery {
     }
 
     fn retain(&mut self, id: MessageId, topic: TopicName, version: u64, message: Option<KeptMessage>) {
-        let kept = self.retained.entry(topic).or_insert(Kept { version, message: None });
+        let kept =
+            self.retained[stripe_of(topic.levels())].entry(topic).or_insert(Kept { version, message: None });
         if kept.version > version {
             return;
         }

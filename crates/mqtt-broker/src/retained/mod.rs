@@ -10,12 +10,13 @@ use clock::Instant;
 use journal::log::Position;
 use mqtt_wire::{TopicFilter, TopicName};
 
-use self::tree::{Level, Retained, Walk};
+use self::tree::{Level, Retained, Text, Walk};
 use crate::durable::Stored;
 use crate::message::Message;
 use crate::stable_hash;
 
-const STRIPES: usize = 64;
+/// Parts of the topics, by their first two levels: whole sites often have one first level.
+pub(crate) const STRIPES: usize = 16;
 
 /// The retained messages of a broker (§3.3.1.3), by topic, shared by all shards.
 #[derive(Debug)]
@@ -42,16 +43,18 @@ pub struct Scan {
     stripe: usize,
     /// The last stripe that can have something, and one.
     end: usize,
-    from: Option<Vec<Box<[u8]>>>,
+    from: Option<Vec<Text>>,
 }
 
 impl Scan {
     /// A look-up of all that matches `filter`.
     pub fn new(filter: TopicFilter) -> Self {
-        let first = filter.levels().next().unwrap_or_default();
-        let (stripe, end) = match first {
-            b"+" | b"#" => (0, STRIPES),
-            level => (stripe_of(level), stripe_of(level) + 1),
+        let is_wildcard = |level: &[u8]| matches!(level, b"+" | b"#");
+        let (stripe, end) = if filter.levels().take(2).any(is_wildcard) {
+            (0, STRIPES)
+        } else {
+            let stripe = stripe_of(filter.levels());
+            (stripe, stripe + 1)
         };
         Self { filter, stripe, end, from: None }
     }
@@ -108,11 +111,14 @@ impl RetainedMessages {
             }
             return Ok(());
         }
-        let before = root.get(&levels);
-        let freed = before.map_or((0, 0), |before| (1, size(&before.message)));
-        let count = self.len() - freed.0;
-        let bytes = self.bytes() - freed.1;
-        if count >= self.max_count || bytes + size(message) > self.max_bytes {
+        let (mut count, mut bytes) = (self.len() + 1, self.bytes() + size(message));
+        if (count > self.max_count || bytes > self.max_bytes)
+            && let Some(before) = root.get(&levels)
+        {
+            count -= 1;
+            bytes -= size(&before.message);
+        }
+        if count > self.max_count || bytes > self.max_bytes {
             return Err(RetainedFull);
         }
         let before = root.insert(&levels, Retained { message: Arc::clone(message), version, stored });
@@ -226,12 +232,14 @@ impl RetainedMessages {
     }
 
     fn stripe(&self, topic: &TopicName) -> &RwLock<Level> {
-        &self.stripes[stripe_of(topic.levels().next().unwrap_or_default())]
+        &self.stripes[stripe_of(topic.levels())]
     }
 }
 
-fn stripe_of(first_level: &[u8]) -> usize {
-    usize::try_from(stable_hash(first_level) % STRIPES as u64).unwrap_or(0)
+/// The part of the topics to which one with these levels belongs.
+pub(crate) fn stripe_of<'a>(levels: impl Iterator<Item = &'a [u8]>) -> usize {
+    let hash = levels.take(2).map(stable_hash).fold(0_u64, |all, one| all.rotate_left(5) ^ one);
+    usize::try_from(hash % STRIPES as u64).unwrap_or(0)
 }
 
 /// What a message counts for.
@@ -316,8 +324,8 @@ mod tests {
             retained.set(&message(&topic, b"x"), 1, None).unwrap();
         }
         let mut scan = Scan::new(TopicFilter::new("a/+/b").unwrap());
-        let found = retained.scan(Instant::ORIGIN, &mut scan, 50);
-        assert!(scan.is_done(), "50 levels are enough for 20 of 20,000");
+        let found = retained.scan(Instant::ORIGIN, &mut scan, 100);
+        assert!(scan.is_done(), "100 levels are enough for 20 of 20,000");
         assert_eq!(found.len(), 20);
     }
 

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
+use smallvec::SmallVec;
+
 use crate::durable::Stored;
 use crate::message::Message;
 
@@ -16,7 +18,8 @@ pub(super) struct Retained {
     pub(super) stored: Option<Stored>,
 }
 
-type Text = Box<[u8]>;
+/// Most levels are short, and compared more quickly where they are.
+pub(super) type Text = SmallVec<[u8; 16]>;
 
 /// A level of the topic tree.
 #[derive(Debug, Default)]
@@ -67,13 +70,14 @@ impl Level {
 
     pub(super) fn insert(&mut self, levels: &[&[u8]], retained: Retained) -> Option<Retained> {
         let Some((level, rest)) = levels.split_first() else { return self.retained.replace(retained) };
-        if let Some(below) = rest.first() {
+        let child = self.children.entry((*level).into()).or_default();
+        if let Some(below) = rest.first().filter(|below| !child.children.contains_key(**below)) {
             match self.grandchildren.get_mut(*below) {
                 Some(children) => drop(children.insert((*level).into())),
                 None => drop(self.grandchildren.insert((*below).into(), [(*level).into()].into())),
             }
         }
-        self.children.entry((*level).into()).or_default().insert(rest, retained)
+        child.insert(rest, retained)
     }
 
     pub(super) fn remove(&mut self, levels: &[&[u8]]) -> Option<Retained> {

@@ -15,6 +15,7 @@ use crate::durable::recovery::{At, Kept, KeptMessage, Recovery, Unrouted};
 use crate::durable::sessions::{Entry, Session};
 use crate::message::Message;
 use crate::queue::{Away, Queue, Queued};
+use crate::retained::STRIPES;
 use crate::routes::{ShardId, ShardSet};
 use crate::{Shared, partition_of, shard_of_partition};
 
@@ -58,10 +59,17 @@ impl Recovery {
         let shared = Arc::clone(&first.shared);
         // Ordered maps are filled faster in their order.
         let sessions = std::mem::take(&mut self.sessions).of_shards(shards.len());
-        let retained = std::mem::take(&mut self.retained);
-        let (mut restored, retained_shared) = (Restored::default(), Arc::clone(&shared));
-        let mut jobs: Vec<Job<'_>> =
-            vec![Box::new(|| restored = restore_retained(&retained_shared, log, retained))];
+        let mut restored: Vec<_> = shards.iter().map(|_| Restored::default()).collect();
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        let (of, all) = (restored.len(), std::mem::take(&mut self.retained));
+        let mut retained = all.into_iter().collect::<Vec<_>>();
+        for restored in &mut restored {
+            let some = retained.split_off(retained.len().saturating_sub(STRIPES.div_ceil(of)));
+            let shared = &shared;
+            jobs.push(Box::new(move || {
+                some.into_iter().for_each(|stripe| restored.restore_retained(shared, log, stripe));
+            }));
+        }
         for (shard, sessions) in shards.iter_mut().zip(sessions) {
             jobs.push(Box::new(move || shard.restore_sessions(now, log, sessions, read)));
         }
@@ -92,27 +100,29 @@ struct Restored {
     without_room: u64,
 }
 
-fn restore_retained(
-    shared: &Shared,
-    log: &Log,
-    retained: impl IntoIterator<Item = (TopicName, Kept)>,
-) -> Restored {
-    let (memory, mut restored) = (shared.memory.counter(0), Restored::default());
-    let mut retained: Vec<_> = retained.into_iter().collect();
-    retained.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    for (topic, Kept { version, message }) in retained {
-        shared.order.lock(&topic).raise(version);
-        let Some(KeptMessage { id, at, record }) = message else { continue };
-        let Ok(Record::Message(record)) = Record::decode_shared(record) else {
-            restored.damaged += 1;
-            continue;
-        };
-        let stored = log.hold(at.position, at.bytes as usize).map(|hold| Stored { id, hold });
-        let message = Arc::new(shared.message_of_record(*record, &memory));
-        let is_kept = shared.retained.set(&message, version, stored).is_ok();
-        restored.without_room += u64::from(!is_kept);
+impl Restored {
+    fn restore_retained(
+        &mut self,
+        shared: &Shared,
+        log: &Log,
+        retained: impl IntoIterator<Item = (TopicName, Kept)>,
+    ) {
+        let memory = shared.memory.counter(0);
+        let mut retained: Vec<_> = retained.into_iter().collect();
+        retained.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
+        for (topic, Kept { version, message }) in retained {
+            shared.order.lock(&topic).raise(version);
+            let Some(KeptMessage { id, at, record }) = message else { continue };
+            let Ok(Record::Message(record)) = Record::decode_shared(record) else {
+                self.damaged += 1;
+                continue;
+            };
+            let stored = log.hold(at.position, at.bytes as usize).map(|hold| Stored { id, hold });
+            let message = Arc::new(shared.message_of_record(*record, &memory));
+            let is_kept = shared.retained.set(&message, version, stored).is_ok();
+            self.without_room += u64::from(!is_kept);
+        }
     }
-    restored
 }
 
 /// Has shards tell each other what they have to, until there is nothing left.
@@ -173,9 +183,9 @@ fn routed(id: MessageId, refs: Vec<Ref>, groups: Vec<TopicFilter>) -> Record {
 }
 
 impl Shard {
-    fn take_restored(&mut self, now: Instant, restored: &Restored) {
-        self.stats.dropped_damaged += restored.damaged;
-        self.stats.dropped_retained_full += restored.without_room;
+    fn take_restored(&mut self, now: Instant, restored: &[Restored]) {
+        self.stats.dropped_damaged += restored.iter().map(|one| one.damaged).sum::<u64>();
+        self.stats.dropped_retained_full += restored.iter().map(|one| one.without_room).sum::<u64>();
         self.expire_retained(now);
     }
 

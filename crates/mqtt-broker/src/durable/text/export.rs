@@ -102,9 +102,9 @@ impl Export {
                 messages.push((entry.id, entry.at()));
             }
         }
-        let kept = recovery.retained.values().filter_map(|kept| kept.message.as_ref());
+        let kept = recovery.retained.iter().flatten().filter_map(|(_, kept)| kept.message.as_ref());
         messages.extend(kept.map(|kept| (kept.id, kept.at)));
-        let kept = recovery.retained.values().filter_map(|kept| Some(kept.message.as_ref()?.id));
+        let kept = recovery.retained.iter().flatten().filter_map(|(_, kept)| Some(kept.message.as_ref()?.id));
         let mut retained: Vec<_> = kept.collect();
         retained.sort_unstable();
         messages.extend(unrouted.iter().map(|unrouted| (unrouted.id, unrouted.at)));
