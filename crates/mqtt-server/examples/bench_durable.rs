@@ -104,9 +104,15 @@ async fn main() {
         ("always", Fsync::Always, (1, 100, None)),
         ("always", Fsync::Always, (4, 100, None)),
         ("always", Fsync::Always, (4, 1_000, None)),
+        ("always", Fsync::Always, (16, 1_000, None)),
+        // Half of what is promised at least: how late what comes at an even pace is.
+        ("always", Fsync::Always, (1, 100, Some(50_000))),
+        ("always", Fsync::Always, (1, 1_000, Some(50_000))),
         ("always", Fsync::Always, (4, 1_000, Some(50_000))),
-        ("interval 100 ms", interval, (4, 100, None)),
-        ("never", Fsync::Never, (4, 100, None)),
+        ("interval 100 ms", interval, (1, 100, None)),
+        ("interval 100 ms", interval, (4, 1_000, None)),
+        ("never", Fsync::Never, (1, 100, None)),
+        ("never", Fsync::Never, (4, 1_000, None)),
     ] {
         let folder = Path::new(&parent).join("bench-durable");
         let _ = std::fs::remove_dir_all(&folder);
