@@ -29,29 +29,19 @@ enum Command {
     },
     /// Write the source files that are made of the facts in `testdata/`
     Generate,
-    /// Kill the program in the middle of commands, again and again
+    /// Kill the program, again and again, and look for what it had promised
     Crash {
-        /// How often
-        #[arg(long, default_value = "50")]
-        rounds: u32,
-        /// Which broker the gateway has
-        #[arg(long, value_enum, default_value = "own")]
-        broker: crash::Broker,
+        /// Which part of it; each in turn when it is left out
+        victim: Option<crash::Victim>,
+        /// How often [default: 300 times the broker, 50 times the others]
+        #[arg(long)]
+        rounds: Option<u32>,
         /// What the moments come from
         #[arg(long, default_value = "1")]
         seed: u64,
-        /// Install the peers that are missing
+        /// Install the peers that are missing (implied by CI=true)
         #[arg(long)]
         install: bool,
-    },
-    /// Kill the broker under load, again and again, and look for what it had acknowledged
-    CrashBroker {
-        /// How often
-        #[arg(long, default_value = "300")]
-        rounds: u32,
-        /// What the moments come from
-        #[arg(long, default_value = "1")]
-        seed: u64,
     },
     /// Run the cases of the MQTT standards against a broker
     Conformance {
@@ -130,10 +120,9 @@ fn main() -> anyhow::Result<()> {
     match Command::parse() {
         Command::ImportTestdata { dir } => testdata::import(&dir, &root()),
         Command::Generate => generate::run(&root()),
-        Command::Crash { rounds, broker, seed, install } => {
-            crash::run(&root(), &interop::peers(&root(), install)?, rounds, broker, seed)
+        Command::Crash { victim, rounds, seed, install } => {
+            crash::run(&root(), victim, rounds, seed, install)
         }
-        Command::CrashBroker { rounds, seed } => long::crash_broker(&root(), rounds, seed),
         Command::Conformance { write: true, .. } => conformance::write(&root()),
         Command::Conformance { address, lenient, only, record, .. } => {
             conformance::run(&root(), &address.unwrap_or_default(), lenient, &only, record.as_deref())

@@ -91,11 +91,30 @@ async fn measure(folder: &Path, name: &str, fsync: Fsync, case: (usize, usize, O
     server.shutdown().await;
 }
 
+/// The kind of file system that a folder is on, as the system calls it.
+fn file_system(folder: &Path) -> String {
+    let folder = std::fs::canonicalize(folder).unwrap();
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    // Device, where it is mounted, kind.
+    let kinds = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let at = words.next().filter(|at| folder.starts_with(at))?;
+        Some((at.len(), words.next()?.to_owned()))
+    });
+    kinds.max().map_or_else(|| "an unknown file system".to_owned(), |(_, kind)| kind)
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() {
     let parent = std::env::args().nth(1).unwrap_or_else(|| ".".to_owned());
+    let cores = std::thread::available_parallelism().unwrap();
     println!(
-        "| fsync | publishers × window | acknowledged/s | p50 / p99 / p99.9 ms | syncs | messages per sync | bytes written per message | drained/s | start with the queue, s (stop) |"
+        "Messages of {} bytes for a session that is away, {SECONDS} s each; {}, {cores} cores for publishers and server\n",
+        load::PAYLOAD,
+        file_system(Path::new(&parent))
+    );
+    println!(
+        "| fsync | publishers × window | acknowledged/s | p50 / p99 / p99.9 ms | fdatasyncs | messages per sync | bytes written per message | drained/s | start with the queue, s (stop) |"
     );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
     let interval = Fsync::Interval(Duration::from_millis(100));

@@ -100,7 +100,7 @@ async fn nothing_acknowledged_is_lost_when_the_broker_is_killed() {
             server.kill();
         }
         server = Some(Server::start(&config, port).await);
-        println!("round {round}: {} acknowledged", book.lock().unwrap().acknowledged.len());
+        println!("seed {seed}, round {round}: {} acknowledged", book.lock().unwrap().acknowledged.len());
     }
     let count = || book.lock().unwrap().acknowledged.len();
     let before = count();

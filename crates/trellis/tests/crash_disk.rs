@@ -245,7 +245,7 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
         }
         drop(running);
         ["tears", "full"].iter().for_each(|order| world.withdraw(order));
-        println!("round {round}: {} acknowledged", world.acknowledged().len());
+        println!("seed {seed}, round {round}: {} acknowledged", world.acknowledged().len());
     }
     let last = world.start().await;
     world.acknowledges(1).await;
@@ -348,7 +348,7 @@ async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
         assert_eq!(reported, found.report.losses.len(), "seed {seed}: {}", process.said());
         drop(process);
         lost_in_all += damaged.len();
-        println!("round {round}: {} of {} were damaged, and named", damaged.len(), acknowledged.len());
+        println!("seed {seed}: {} of {} were damaged, and named", damaged.len(), acknowledged.len());
     }
     println!(
         "{rounds} rounds, seed {seed}: {flips} bits flipped; {lost_in_all} messages lost that were damaged, no other"

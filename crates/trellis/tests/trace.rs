@@ -1,6 +1,6 @@
 //! What the system sees: no PUBACK leaves before an fdatasync that began after its message was written.
 //!
-//! Needs `strace`; run by `cargo xtask crash-broker`.
+//! Needs `strace`; run by `cargo xtask crash broker`.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 use std::process::{Command, Stdio};
@@ -38,7 +38,7 @@ fn event(line: &str) -> Option<Event> {
     (line.contains("sendto(") && line.contains("\"@\\2")).then_some(Event::Acknowledged)
 }
 
-#[ignore = "needs strace: cargo xtask crash-broker"]
+#[ignore = "needs strace: cargo xtask crash broker"]
 #[expect(clippy::too_many_lines, reason = "one story, from the start of the server to its end")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_puback_leaves_before_an_fdatasync_that_began_after_its_message_was_written() {

@@ -62,6 +62,11 @@ pub(crate) fn peers(root: &Path, install: bool) -> anyhow::Result<Peers> {
     Ok(peers)
 }
 
+/// The program that shows system calls.
+pub(crate) fn tracer(install: bool) -> anyhow::Result<()> {
+    peers::debian(&[("strace", "strace")], install || is_ci())
+}
+
 fn is_ci() -> bool {
     std::env::var("CI").is_ok_and(|ci| ci == "true")
 }

@@ -97,7 +97,7 @@ impl Peers {
 }
 
 /// Finds programs, and installs the packages of those that are missing, if it may.
-fn debian(programs: &[(&str, &str)], install: bool) -> anyhow::Result<()> {
+pub(crate) fn debian(programs: &[(&str, &str)], install: bool) -> anyhow::Result<()> {
     let is_missing = |program: &str| !is_there(program) && !Path::new(program).is_file();
     let missing: Vec<&str> =
         programs.iter().filter(|(program, _)| is_missing(program)).map(|(_, package)| *package).collect();
