@@ -108,9 +108,9 @@ enum Command {
         /// For how long
         #[arg(long, default_value = "30")]
         minutes: u32,
-        /// Messages a second
-        #[arg(long, default_value = "10000")]
-        rate: u32,
+        /// Messages a second [default: half of what this machine reaches]
+        #[arg(long)]
+        rate: Option<u32>,
     },
     /// Check the rules of the architecture that no compiler checks
     Tidy,
