@@ -8,25 +8,34 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use bytes::{Buf as _, BufMut as _};
+use bytes::Buf as _;
 use journal::log::{Claims, Hold, Position};
 use mqtt_wire::QoS;
+use smallvec::SmallVec;
 
 use crate::durable::Stored;
 use crate::durable::record::{How, MessageId};
 use crate::queue::Away;
 
-/// Bytes of a block.
-pub const BLOCK: usize = 256;
-
-/// Bytes of an entry.
-const ENTRY: usize = 29;
+/// Bytes of a block. Each queue has one in memory.
+pub const BLOCK: usize = 128;
 
 /// Bytes before the entries of a block: `check:32 · next:32`.
 const HEADER: usize = 8;
 
-/// Entries of a block.
-const ENTRIES: usize = (BLOCK - HEADER) / ENTRY;
+/// Bytes of a block for entries. Behind the last one there are zeros.
+const ROOM: usize = BLOCK - HEADER;
+
+/// Bytes of most entries.
+const SMALLEST: usize = 17;
+
+/// Bytes of an entry that has everything.
+const LARGEST: usize = SMALLEST + 8 + 4;
+
+/// In the first byte of an entry, beside the QoS, which is never 0.
+const RETAIN: u8 = 1 << 2;
+const HAS_ID: u8 = 1 << 3;
+const HAS_IDENTIFIER: u8 = 1 << 4;
 
 /// In the place of a block's number: there is none.
 const NONE: u32 = u32::MAX;
@@ -44,7 +53,8 @@ pub trait Blocks: std::fmt::Debug + Send {
     fn clear(&mut self) -> io::Result<()>;
 }
 
-/// A message of a chain: `id:64 · position:64 · claim:32 · size:32 · QoS and RETAIN:8 · Subscription Identifier:32`.
+/// A message of a chain: `QoS, RETAIN and what follows:8 · position:64 · claim:32 · size:32`, and only if it is not the
+/// position `id:64`, and only if there is one `Subscription Identifier:32`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
     pub(crate) id: MessageId,
@@ -73,21 +83,34 @@ impl Place {
         })
     }
 
-    fn put(&self, out: &mut Vec<u8>) {
-        out.put_u64(self.id);
-        out.put_u64(self.position.0);
-        out.put_u32(self.claim);
-        out.put_u32(self.size);
-        out.put_u8(self.qos as u8 | u8::from(self.retain) << 2);
-        out.put_u32(self.identifier.unwrap_or(0));
+    fn to_bytes(self) -> SmallVec<[u8; LARGEST]> {
+        let id = Some(self.id).filter(|&id| id != self.position.0);
+        let mut bits = self.qos as u8;
+        for (is_set, bit) in
+            [(self.retain, RETAIN), (id.is_some(), HAS_ID), (self.identifier.is_some(), HAS_IDENTIFIER)]
+        {
+            bits |= if is_set { bit } else { 0 };
+        }
+        let mut bytes = SmallVec::new();
+        bytes.push(bits);
+        bytes.extend_from_slice(&self.position.0.to_be_bytes());
+        bytes.extend_from_slice(&self.claim.to_be_bytes());
+        bytes.extend_from_slice(&self.size.to_be_bytes());
+        id.into_iter().for_each(|id| bytes.extend_from_slice(&id.to_be_bytes()));
+        self.identifier.into_iter().for_each(|x| bytes.extend_from_slice(&x.to_be_bytes()));
+        bytes
     }
 
-    fn get(mut entry: &[u8]) -> Self {
-        let (id, position) = (entry.get_u64(), Position(entry.get_u64()));
-        let (claim, size, bits) = (entry.get_u32(), entry.get_u32(), entry.get_u8());
-        let identifier = Some(entry.get_u32()).filter(|&identifier| identifier > 0);
-        let qos = QoS::try_from(bits & 3).unwrap_or(QoS::AtLeastOnce);
-        Self { id, position, claim, size, qos, retain: bits & 4 != 0, identifier }
+    /// The first of some entries, and those behind it.
+    fn split(mut entries: &[u8]) -> Option<(Self, &[u8])> {
+        let bits = entries.try_get_u8().ok().filter(|&bits| bits != 0)?;
+        let position = entries.try_get_u64().ok()?;
+        let (claim, size) = (entries.try_get_u32().ok()?, entries.try_get_u32().ok()?);
+        let id = if bits & HAS_ID == 0 { position } else { entries.try_get_u64().ok()? };
+        let identifier = if bits & HAS_IDENTIFIER == 0 { None } else { Some(entries.try_get_u32().ok()?) };
+        let qos = QoS::try_from(bits & 3).ok()?;
+        let retain = bits & RETAIN != 0;
+        Some((Self { id, position: Position(position), claim, size, qos, retain, identifier }, entries))
     }
 
     fn into_away(self, hold: Hold) -> Away {
@@ -185,6 +208,17 @@ impl Allocator {
     }
 }
 
+/// Bytes of the first entries, as many as a block has room for.
+fn length_of_block(entries: &[u8]) -> usize {
+    let mut rest = entries;
+    while let Some((_, behind)) =
+        Place::split(rest).filter(|(_, behind)| entries.len() - behind.len() <= ROOM)
+    {
+        rest = behind;
+    }
+    entries.len() - rest.len()
+}
+
 fn checksum(number: u32, block: &[u8; BLOCK]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(number);
     hasher.update(&block[4..]);
@@ -199,8 +233,8 @@ pub(crate) struct Chain {
     row: Option<(u32, u32)>,
     /// Blocks of the row, the last one included.
     blocks: u32,
-    /// Entries of the first block, or of `tail`, that were taken.
-    taken: u8,
+    /// Bytes of entries of the first block, or of `tail`, that were taken.
+    taken: u32,
     /// Entries behind the blocks: less than a block is full of, unless blocks cannot be written.
     tail: Vec<u8>,
     len: usize,
@@ -250,36 +284,44 @@ impl Chain {
         self.last = place.position;
         self.len += 1;
         self.bytes += place.size as usize;
-        place.put(&mut self.tail);
-        if self.tail.len() >= ENTRIES * ENTRY {
-            // What cannot be written stays, and is tried again with the next one.
-            let _ = self.write_blocks();
+        let entry = place.to_bytes();
+        // What cannot be written stays, and is tried again with the next one.
+        let _ = self.make_room(entry.len());
+        if self.tail.is_empty() {
+            self.tail.reserve_exact(ROOM);
         }
+        self.tail.extend_from_slice(&entry);
+        let _ = self.make_room(SMALLEST);
     }
 
-    fn write_blocks(&mut self) -> io::Result<()> {
+    /// Writes blocks until there is room for so many bytes in the tail.
+    fn make_room(&mut self, bytes: usize) -> io::Result<()> {
+        if self.tail.len() + bytes <= ROOM {
+            return Ok(());
+        }
         self.forget_taken();
         let overflow = Arc::clone(&self.overflow);
         let mut allocator = overflow.lock();
-        while self.tail.len() >= ENTRIES * ENTRY {
+        while self.tail.len() + bytes > ROOM {
             let (first, here) = *self.row.get_or_insert_with(|| {
                 self.blocks += 1;
                 let number = allocator.allocate();
                 (number, number)
             });
             let next = allocator.allocate();
-            if let Err(error) = allocator.write(here, next, &self.tail[..ENTRIES * ENTRY]) {
+            let length = length_of_block(&self.tail);
+            if let Err(error) = allocator.write(here, next, &self.tail[..length]) {
                 allocator.release(next, next, 1);
                 return Err(error);
             }
             self.blocks += 1;
             self.row = Some((first, next));
-            self.tail.drain(..ENTRIES * ENTRY);
+            self.tail.drain(..length);
         }
         Ok(())
     }
 
-    /// Takes the oldest messages: as many as lie together, and no more than `most` (at most 128), as long as their
+    /// Takes the oldest messages: as many as lie together, and no more than `most` , as long as their
     /// places are before `before`.
     ///
     /// # Errors
@@ -287,28 +329,28 @@ impl Chain {
     pub(crate) fn take(&mut self, most: usize, before: Option<Position>) -> io::Result<Vec<Away>> {
         let overflow = Arc::clone(&self.overflow);
         let mut allocator = overflow.lock();
-        let (mut taken, mut count) = (Vec::new(), 0_u8);
+        let (mut taken, mut count) = (Vec::new(), 0);
         let block = self.first_block().map(|first| allocator.read(first)).transpose()?;
         let all = match &block {
-            Some((_, block)) => &block[HEADER..HEADER + ENTRIES * ENTRY],
+            Some((_, block)) => &block[HEADER..],
             None => &self.tail[..],
         };
-        let mut entries = &all[usize::from(self.taken) * ENTRY..];
-        while let Some((entry, rest)) = entries.split_at_checked(ENTRY) {
-            let place = Place::get(entry);
+        let mut entries = &all[self.taken as usize..];
+        let mut is_through = true;
+        while let Some((place, rest)) = Place::split(entries) {
             self.first = place.position;
             if taken.len() >= most || before.is_some_and(|before| place.position >= before) {
+                is_through = false;
                 break;
             }
+            self.taken += u32::try_from(entries.len() - rest.len()).unwrap_or(0);
             (entries, count) = (rest, count + 1);
             self.bytes -= place.size as usize;
             // It was taken over with the entry.
             let Some(hold) = allocator.claims.split(place.position, place.claim) else { continue };
             taken.push(place.into_away(hold));
         }
-        let is_through = entries.is_empty() && block.is_some();
-        self.len -= usize::from(count);
-        self.taken += count;
+        self.len -= count;
         if let (true, Some((next, _)), Some((first, last))) = (is_through, block, self.row) {
             allocator.release(first, first, 1);
             self.blocks -= 1;
@@ -316,7 +358,7 @@ impl Chain {
             self.taken = 0;
         }
         drop(allocator);
-        if usize::from(self.taken) * 2 > ENTRIES {
+        if self.taken as usize * 2 > ROOM {
             self.forget_taken();
         }
         Ok(taken)
@@ -330,7 +372,7 @@ impl Chain {
     /// Makes room where entries of the tail were taken.
     fn forget_taken(&mut self) {
         if self.first_block().is_none() {
-            self.tail.drain(..usize::from(self.taken) * ENTRY);
+            self.tail.drain(..self.taken as usize);
             self.taken = 0;
         }
     }
@@ -347,7 +389,7 @@ impl Drop for Chain {
         if self.overflow.lock().is_closed {
             return;
         }
-        while self.len > 0 && self.take(ENTRIES, None).is_ok() {}
+        while self.len > 0 && self.take(usize::MAX, None).is_ok() {}
         if let Some((first, last)) = self.row {
             self.overflow.lock().release(first, last, self.blocks);
         }

@@ -147,6 +147,10 @@ impl Queue {
         }
         let mut chain = Box::new(Chain::new(overflow, place.position));
         chain.push(place);
+        if self.items.is_empty() {
+            // Mostly it stays alone.
+            self.items.reserve_exact(1);
+        }
         self.items.push_back(Item::Chain(chain));
     }
 

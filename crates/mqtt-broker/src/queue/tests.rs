@@ -72,21 +72,23 @@ impl Bench {
 
     fn push(&mut self, is_away: bool, identifiers: &[u32], is_stored: bool) {
         self.next += 1;
-        let payload = Bytes::copy_from_slice(&self.next.to_be_bytes());
+        let hold = self.log.append(&[0; 8]).hold;
+        // What was copied forward, or retained, has another identity than its place.
+        let id = if self.next.is_multiple_of(16) { self.next } else { hold.position().0 };
+        let payload = Bytes::copy_from_slice(&id.to_be_bytes());
         let publish = Publish::new(TopicName::new("t").unwrap(), QoS::AtLeastOnce, payload.clone());
         let message = Arc::new(Message::of_publish(Instant::ORIGIN, Text::new("p").unwrap(), publish));
-        let hold = self.log.append(&payload).hold;
-        let stored = Stored { id: self.next, hold }.for_client(&Text::new("c").unwrap());
+        let stored = Stored { id, hold }.for_client(&Text::new("c").unwrap());
         let delivery = Delivery {
             message,
             qos: QoS::AtLeastOnce,
-            retain: self.next.is_multiple_of(3),
+            retain: id.is_multiple_of(3),
             identifiers: SmallVec::from_slice(identifiers),
             group: None,
             stored: is_stored.then_some(stored),
         };
         self.queue.push(delivery, is_away, Some(&self.overflow));
-        self.model.push_back(self.next);
+        self.model.push_back(id);
     }
 
     fn number(queued: &Queued) -> u64 {
@@ -192,13 +194,14 @@ fn a_queue_of_any_length_takes_no_memory_and_gives_its_blocks_back() {
         assert_eq!(bench.log.stats().live_bytes, 0);
     }
     let state = bench.blocks.0.lock().unwrap();
-    assert!(state.blocks.is_empty() && (1_250..1_300).contains(&state.most), "{} blocks", state.most);
+    assert!(state.blocks.is_empty() && (1_428..1_700).contains(&state.most), "{} blocks", state.most);
 }
 
 #[test]
 fn blocks_of_one_queue_are_used_again_by_another_one() {
     let mut bench = Bench::new();
     bench.push(true, &[], true);
+    let first = bench.model[0];
     (0..300).for_each(|_| bench.push(true, &[], true));
     let mut other = Queue::default();
     std::mem::swap(&mut other, &mut bench.queue);
@@ -207,8 +210,8 @@ fn blocks_of_one_queue_are_used_again_by_another_one() {
         bench.queue = Queue::default();
         (0..300).for_each(|_| bench.push(true, &[], true));
     }
-    assert!(bench.blocks.0.lock().unwrap().most < 100);
-    assert_eq!(other.pop().map(|queued| Bench::number(&queued)), Some(1));
+    assert!(bench.blocks.0.lock().unwrap().most < 120);
+    assert_eq!(other.pop().map(|queued| Bench::number(&queued)), Some(first));
 }
 
 #[test]
