@@ -1,7 +1,7 @@
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use clock::Instant;
 use journal::log::Hold;
 use mqtt_proto::session::{Inbound, Outbound};
@@ -12,6 +12,7 @@ use crate::durable::Stored;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::queue::Queue;
+use crate::row::Row;
 use crate::shard::ConnectionId;
 
 /// A message for one client.
@@ -44,9 +45,9 @@ pub(crate) struct Client {
     pub(crate) inbound: Inbound,
     /// Messages of QoS 1 and 2 that wait for the window, or for the client.
     pub(crate) queue: Queue,
-    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    pub(crate) subscriptions: Row<TopicFilter, Subscription>,
     /// How many of them are shared.
-    pub(crate) shared: usize,
+    pub(crate) shared: u32,
     /// Whether the owners of its shared subscriptions know that it has no room.
     pub(crate) is_busy: bool,
     /// How long the session outlives its connection.
@@ -64,14 +65,14 @@ pub(crate) struct Client {
     pub(crate) is_loading: bool,
 }
 
-impl Client {
-    pub(crate) fn new() -> Self {
+impl Default for Client {
+    fn default() -> Self {
         Self {
             connection: None,
             outbound: Outbound::new(0),
             inbound: Inbound::default(),
             queue: Queue::default(),
-            subscriptions: BTreeMap::new(),
+            subscriptions: Row::default(),
             shared: 0,
             is_busy: false,
             expiry: Duration::ZERO,
@@ -83,12 +84,14 @@ impl Client {
             is_loading: false,
         }
     }
+}
 
+impl Client {
     /// Takes over what a CONNECT says of the session and its will.
     pub(crate) fn open(&mut self, connection: ConnectionId, connect: &mut Connect, limits: &Limits) {
         self.connection = Some(connection);
         self.expiry = session_expiry(connect, limits);
-        self.will = connect.will.take();
+        self.will = connect.will.take().map(detached);
         self.will_at = None;
         self.ends_at = None;
         let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX);
@@ -96,11 +99,22 @@ impl Client {
         self.outbound.begin_resend();
     }
 
+    /// When something is to be done about it, while it has no connection.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        self.ends_at.map(|end| self.will_at.map_or(end, |will| will.min(end)))
+    }
+
     /// How long after the connection its will is published; at the latest when the session ends.
     pub(crate) fn will_delay(&self) -> Duration {
         let delay = self.will.as_ref().and_then(|will| will.properties.will_delay_interval).unwrap_or(0);
         Duration::from_secs(delay.into()).min(self.expiry)
     }
+}
+
+/// A will that does not keep its whole CONNECT.
+fn detached(will: Box<Will>) -> Box<Will> {
+    let (topic, payload) = (will.topic.detached(), Bytes::copy_from_slice(&will.payload));
+    Box::new(Will { topic, payload, ..*will })
 }
 
 /// How long the session of a CONNECT outlives its connection (§3.1.2.11.2; Clean Session before MQTT 5.0). As

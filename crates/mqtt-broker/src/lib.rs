@@ -30,6 +30,7 @@
 mod client;
 mod durable;
 mod end;
+mod filters;
 mod lanes;
 mod limits;
 mod memory;
@@ -38,6 +39,7 @@ mod overflow;
 mod queue;
 mod retained;
 mod routes;
+mod row;
 pub mod sabotage;
 mod shard;
 mod shared;

@@ -2,9 +2,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
 use mqtt_wire::{TopicFilter, TopicName};
+use smallvec::SmallVec;
 
+use crate::filters::Filters;
 use crate::stable_hash;
-use crate::subscriptions::SubscriptionTree;
 
 /// A shard, by its number.
 pub type ShardId = usize;
@@ -61,17 +62,14 @@ pub struct Interest {
     pub durable: ShardSet,
 }
 
-/// What a shard's number is raised by for its durable subscribers.
-const DURABLE: usize = ShardSet::MAX;
-
 /// Stripes of the table, by the first level of topics.
 const STRIPES: usize = 64;
 
 /// Which shards have a subscriber of which topic filter.
 ///
-/// It is changed only when a shard's first subscriber of a filter comes or its last one goes. Each stripe has a
-/// generation that every change raises, so that a shard can keep what it looked up and see at the price of two
-/// atomic reads that it still holds.
+/// A look-up gives something else only when a shard's first subscriber of a filter has come or its last one has gone.
+/// Each stripe has a generation that every such change raises, so that a shard can keep what it looked up and see at the
+/// price of two atomic reads that it still holds.
 #[derive(Debug)]
 pub struct RouteTable {
     /// By the hash of the first level; the last stripe holds the filters that begin with a wildcard.
@@ -81,7 +79,19 @@ pub struct RouteTable {
 #[derive(Debug, Default)]
 struct Stripe {
     generation: AtomicU64,
-    tree: RwLock<SubscriptionTree<ShardId, ()>>,
+    filters: RwLock<Filters<Routes>>,
+}
+
+/// The shards of one filter: mostly one.
+type Routes = SmallVec<[Route; 1]>;
+
+#[derive(Clone, Copy, Debug)]
+struct Route {
+    shard: u8,
+    /// Whether messages go there.
+    is_open: bool,
+    /// How many durable clients and groups the filter has there.
+    durable: u32,
 }
 
 /// How new a looked-up set is.
@@ -103,28 +113,50 @@ impl RouteTable {
     /// Has messages of topics that match `filter` go to `shard`. From when this returns, every later look-up
     /// finds it.
     pub fn insert(&self, filter: &TopicFilter, shard: ShardId) {
-        let stripe = self.stripe_of_filter(filter);
-        let mut tree = stripe.tree.write().unwrap_or_else(PoisonError::into_inner);
-        tree.insert(filter, shard, ());
-        stripe.generation.fetch_add(1, Ordering::Release);
-    }
-
-    /// Has messages of topics that match `filter` be stored for `shard`.
-    pub fn insert_durable(&self, filter: &TopicFilter, shard: ShardId) {
-        self.insert(filter, shard + DURABLE);
-    }
-
-    /// Ends that.
-    pub fn remove_durable(&self, filter: &TopicFilter, shard: ShardId) {
-        self.remove(filter, shard + DURABLE);
+        self.change(filter, shard, |route| !std::mem::replace(&mut route.is_open, true));
     }
 
     /// Ends that.
     pub fn remove(&self, filter: &TopicFilter, shard: ShardId) {
+        self.change(filter, shard, |route| std::mem::replace(&mut route.is_open, false));
+    }
+
+    /// `shard` has one durable subscriber of `filter` more: messages of topics that match it are stored for it.
+    pub fn insert_durable(&self, filter: &TopicFilter, shard: ShardId) {
+        self.change(filter, shard, |route| {
+            route.durable += 1;
+            route.durable == 1
+        });
+    }
+
+    /// It has one less.
+    pub fn remove_durable(&self, filter: &TopicFilter, shard: ShardId) {
+        self.change(filter, shard, |route| {
+            route.durable = route.durable.saturating_sub(1);
+            route.durable == 0
+        });
+    }
+
+    /// `work` says whether look-ups give something else from now on.
+    fn change(&self, filter: &TopicFilter, shard: ShardId, work: impl FnOnce(&mut Route) -> bool) {
+        let Ok(shard) = u8::try_from(shard) else { return };
         let stripe = self.stripe_of_filter(filter);
-        let mut tree = stripe.tree.write().unwrap_or_else(PoisonError::into_inner);
-        tree.remove(filter, &shard);
-        stripe.generation.fetch_add(1, Ordering::Release);
+        let mut filters = stripe.filters.write().unwrap_or_else(PoisonError::into_inner);
+        let routes = filters.get_or_new(filter.as_bytes());
+        let at = routes.iter().position(|route| route.shard == shard).unwrap_or_else(|| {
+            routes.push(Route { shard, is_open: false, durable: 0 });
+            routes.len() - 1
+        });
+        let (is_changed, route) = (work(&mut routes[at]), routes[at]);
+        if !route.is_open && route.durable == 0 {
+            filters.change(filter.as_bytes(), |routes| {
+                routes.remove(at);
+                ((), routes.is_empty())
+            });
+        }
+        if is_changed {
+            stripe.generation.fetch_add(1, Ordering::Release);
+        }
     }
 
     /// The shards that `topic` interests.
@@ -133,13 +165,26 @@ impl RouteTable {
         let generation = self.generation(topic);
         let mut interest = Interest::default();
         for stripe in self.stripes_of_topic(topic) {
-            let tree = stripe.tree.read().unwrap_or_else(PoisonError::into_inner);
-            tree.for_each_match(topic, |&shard, ()| match shard.checked_sub(DURABLE) {
-                Some(shard) => interest.durable.insert(shard),
-                None => interest.all.insert(shard),
+            let filters = stripe.filters.read().unwrap_or_else(PoisonError::into_inner);
+            filters.for_each_match(topic.as_bytes(), topic.is_system(), |routes| {
+                for route in routes {
+                    if route.is_open {
+                        interest.all.insert(route.shard.into());
+                    }
+                    if route.durable > 0 {
+                        interest.durable.insert(route.shard.into());
+                    }
+                }
             });
         }
         (interest, generation)
+    }
+
+    /// Gives back room in tables that were filled in order.
+    pub(crate) fn repack(&self) {
+        for stripe in &self.stripes {
+            stripe.filters.write().unwrap_or_else(PoisonError::into_inner).repack();
+        }
     }
 
     /// How new a look-up of `topic` would be.

@@ -57,6 +57,11 @@ impl<M> Outbound<M> {
         self.window = window;
     }
 
+    /// Gives back the room that more messages once took.
+    pub fn shrink_to_fit(&mut self) {
+        self.inflight.shrink_to_fit();
+    }
+
     /// Whether another message may be sent; those of an earlier connection go first.
     pub fn has_room(&self) -> bool {
         self.unsent == 0 && self.inflight.len() < usize::from(self.window)

@@ -11,6 +11,7 @@ use mqtt_wire::{PacketId, QoS, Text, TopicFilter, TopicName};
 use super::lost::Lost;
 use super::record::{Head, MessageId, PlainRefs, Record, Ref, SessionRecord, Whole};
 use super::sessions::{Entry, Session, Sessions};
+use crate::client::Subscription;
 use crate::retained::{STRIPES, stripe_of};
 use crate::shard::ALL_SHARDS;
 
@@ -147,6 +148,8 @@ impl Recovery {
             Record::Session(record) => self.session(at, record),
             Record::Ended { client } => self.ended(&client),
             Record::Subscribed { client, filter, subscription } => {
+                // A text from the log would keep all of its record.
+                let filter = filter.detached();
                 self.with(&client, |session| session.subscriptions.insert(filter, subscription));
             }
             Record::Unsubscribed { client, filter } => {
@@ -358,7 +361,8 @@ impl Recovery {
         session.record = Some(record);
         if let Some(Whole { subscriptions, receipts, received }) = whole {
             session.whole_at = Some(at);
-            session.subscriptions = subscriptions.into_iter().collect();
+            let detached = |(filter, x): (TopicFilter, Subscription)| (filter.detached(), x);
+            session.subscriptions = subscriptions.into_iter().map(detached).collect();
             session.receipts = receipts.into_iter().collect();
             session.outbound.retain(|(_, entry)| entry.is_some());
             session.outbound.extend(received.into_iter().map(|id| (id, None)));

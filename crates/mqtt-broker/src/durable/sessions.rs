@@ -1,6 +1,6 @@
 //! The sessions of an earlier run, and what waits for them.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 use bytes::Bytes;
 use foldhash::fast::FixedState;
@@ -13,6 +13,7 @@ use super::record::{How, MessageId, SessionRecord};
 use super::recovery::At;
 use crate::client::Subscription;
 use crate::overflow::Place;
+use crate::row::Row;
 use crate::{PARTITIONS, partition_of, shard_of_partition};
 
 /// Sessions by their names.
@@ -136,7 +137,7 @@ pub(crate) struct Session {
     pub(crate) record: Option<Box<SessionRecord>>,
     /// Its last whole record.
     pub(crate) whole_at: Option<At>,
-    pub(crate) subscriptions: BTreeMap<TopicFilter, Subscription>,
+    pub(crate) subscriptions: Row<TopicFilter, Subscription>,
     pub(crate) receipts: BTreeSet<PacketId>,
     /// Messages of QoS 2 that were sent, and `None` for those that the client has.
     pub(crate) outbound: VecDeque<(PacketId, Option<Entry>)>,

@@ -1,6 +1,7 @@
 //! The life of a connection: CONNECT, takeover, DISCONNECT, keep alive.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -14,7 +15,6 @@ use super::admission::Refusal;
 use super::connack::{self, Accepted};
 use super::events::Connected;
 use super::{Connection, ConnectionId, Shard, Timer};
-use crate::client::Client;
 use crate::end::{EndReason, Ended};
 
 impl Shard {
@@ -67,11 +67,11 @@ impl Shard {
         }
         let session_present = self.clients.contains_key(&client_id);
         let id = self.insert_connection(now, &connect, client_id.clone(), decoder);
-        self.timers.cancel(&Timer::Session(client_id.clone()));
-        let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
+        self.cancel_session_timer(&client_id);
+        let client = self.clients.entry(client_id.clone()).or_default();
         client.open(id, &mut connect, &self.shared.limits);
         self.record_opened(now, &client_id);
-        let client = self.clients.entry(client_id.clone()).or_insert_with(Client::new);
+        let client = self.clients.entry(client_id.clone()).or_default();
         let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned, proof };
         let connack = connack::accept(&connect, &accepted, &self.shared.settings);
         // What it says of the session is durable.
@@ -104,9 +104,9 @@ impl Shard {
             outgoing_aliases: limits.max_outgoing_topic_alias,
             server_keep_alive: limits.server_keepalive,
         };
-        self.next_epoch += 1;
-        let epoch = self.next_epoch;
-        let slot = self.connections.insert(Connection {
+        let epoch = NonZeroU64::MIN.saturating_add(self.last_epoch);
+        self.last_epoch = epoch.get();
+        let slot = self.connections.insert(Box::new(Connection {
             epoch,
             client,
             proto: ServerConnection::new(now, connect, terms),
@@ -118,7 +118,7 @@ impl Shard {
             is_open: false,
             is_dirty: false,
             is_closing: false,
-        });
+        }));
         ConnectionId { slot, epoch }
     }
 

@@ -18,7 +18,8 @@ mod share;
 mod store;
 mod subscribe;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
@@ -49,7 +50,7 @@ use crate::subscriptions::SubscriptionTree;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId {
     slot: usize,
-    epoch: u64,
+    epoch: NonZeroU64,
 }
 
 /// What is to be written to a connection.
@@ -64,8 +65,6 @@ pub struct Output {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     KeepAlive(ConnectionId),
-    /// A session's end, or its delayed will.
-    Session(Text),
     /// The next slices of retained messages for new subscriptions.
     Retained,
     /// Retained messages that expire.
@@ -76,7 +75,7 @@ enum Timer {
 
 #[derive(Debug)]
 struct Connection {
-    epoch: u64,
+    epoch: NonZeroU64,
     client: Text,
     proto: ServerConnection,
     decoder: Decoder,
@@ -108,13 +107,17 @@ const ROUTE_CACHE: usize = 10_000;
 pub struct Shard {
     id: ShardId,
     shared: Arc<Shared>,
-    connections: Slab<Connection>,
-    next_epoch: u64,
-    clients: BTreeMap<Text, Client>,
+    /// In boxes, as there is room for as many as there ever were at once.
+    connections: Slab<Box<Connection>>,
+    last_epoch: u64,
+    /// In boxes, as a table has room for more than it holds.
+    clients: BTreeMap<Text, Box<Client>>,
     subscriptions: SubscriptionTree<Subscriber, Subscription>,
     groups: Groups,
     route_cache: std::collections::HashMap<TopicName, (Interest, Generation), FixedState>,
     timers: Timers<Timer>,
+    /// When something is due for sessions without a connection, as each of them knows, too ([`Client::due`]).
+    due: BTreeSet<(Instant, Text)>,
     dirty: VecDeque<ConnectionId>,
     peers: Vec<Vec<PeerMessage>>,
     lanes: Lanes,
@@ -150,12 +153,13 @@ impl Shard {
             id,
             shared,
             connections: Slab::new(),
-            next_epoch: 0,
+            last_epoch: 0,
             clients: BTreeMap::new(),
             subscriptions: SubscriptionTree::default(),
             groups: Groups::default(),
             route_cache: std::collections::HashMap::default(),
             timers: Timers::new(),
+            due: BTreeSet::new(),
             dirty: VecDeque::new(),
             peers: (0..shards).map(|_| Vec::new()).collect(),
             lanes: Lanes::new(shards),
@@ -228,10 +232,10 @@ impl Shard {
     /// Does what is due.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
+        self.check_due_sessions(now);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {
                 Timer::KeepAlive(id) => self.check_keep_alive(now, id),
-                Timer::Session(client_id) => self.check_session(now, &client_id),
                 // One slice, and others get their turn.
                 Timer::Retained => return self.continue_scans(now),
                 Timer::RetainedExpiry => self.expire_retained(now),
@@ -242,7 +246,8 @@ impl Shard {
 
     /// When [`Shard::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        self.timers.next()
+        let due = self.due.first().map(|(at, _)| *at);
+        self.timers.next().into_iter().chain(due).min()
     }
 
     /// A batch for another shard.
@@ -266,7 +271,7 @@ impl Shard {
         let (connections, sessions) = (self.connections.len() as u64, self.clients.len() as u64);
         let (subscriptions, shared_subscriptions) =
             self.clients.values().fold((0, 0), |(all, shared), client| {
-                (all + client.subscriptions.len() as u64, shared + client.shared as u64)
+                (all + client.subscriptions.len() as u64, shared + u64::from(client.shared))
             });
         Stats { connections, sessions, subscriptions, shared_subscriptions, ..self.stats }
     }
@@ -305,11 +310,17 @@ impl Shard {
     }
 
     fn connection(&self, id: ConnectionId) -> Option<&Connection> {
-        self.connections.get(id.slot).filter(|connection| connection.epoch == id.epoch)
+        self.connections
+            .get(id.slot)
+            .map(|connection| &**connection)
+            .filter(|connection| connection.epoch == id.epoch)
     }
 
     fn connection_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
-        self.connections.get_mut(id.slot).filter(|connection| connection.epoch == id.epoch)
+        self.connections
+            .get_mut(id.slot)
+            .map(|connection| &mut **connection)
+            .filter(|connection| connection.epoch == id.epoch)
     }
 
     /// Does something with the client of a connection, if it still has one.

@@ -7,7 +7,7 @@ use journal::log::{Log, Position};
 use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
-use super::{Shard, Subscriber, Timer};
+use super::{Shard, Subscriber};
 use crate::client::{Client, Delivery};
 use crate::durable::Stored;
 use crate::durable::record::{MessageId, Record, Ref};
@@ -74,6 +74,7 @@ impl Recovery {
             jobs.push(Box::new(move || shard.restore_sessions(now, log, sessions, read)));
         }
         run(jobs);
+        shared.routes.repack();
         shards[0].take_restored(now, &restored);
         exchange(now, shards);
         for unrouted in self.unrouted() {
@@ -218,6 +219,10 @@ impl Shard {
         for (client_id, session) in sessions {
             self.restore_session(now, log, &client_id, session, read);
         }
+        // What was filled in order is half empty.
+        self.clients = std::mem::take(&mut self.clients).into_iter().collect();
+        self.due = std::mem::take(&mut self.due).into_iter().collect();
+        self.subscriptions.repack();
     }
 
     fn restore_session(
@@ -236,7 +241,7 @@ impl Shard {
             let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
             shard.at_unix_ms(left_ms.saturating_add(delay))
         };
-        let mut client = Client::new();
+        let mut client = Box::<Client>::default();
         client.expiry = record.expiry;
         client.is_durable = !record.expiry.is_zero();
         client.will = record.will.map(Box::new);
@@ -256,11 +261,12 @@ impl Shard {
             }
         }
         client.queue = self.restore_queue(client_id, log, queue, read);
-        client.shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();
+        let shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();
+        client.shared = u32::try_from(shared).unwrap_or(u32::MAX);
         client.subscriptions = subscriptions;
         let (is_durable, has_record) = (client.is_durable, client.record.is_some());
-        self.timers.set(Timer::Session(client_id.clone()), client.will_at.map_or(end, |will| will.min(end)));
         self.clients.insert(client_id.clone(), client);
+        self.set_session_timer(client_id);
         self.restore_subscriptions(client_id, is_durable);
         if was_connected || !has_record {
             self.record_session(now, client_id, !has_record);
@@ -296,7 +302,9 @@ impl Shard {
 
     fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {
         let Some(client) = self.clients.get(client_id) else { return };
-        for (filter, subscription) in client.subscriptions.clone() {
+        let subscriptions: Vec<_> =
+            client.subscriptions.iter().map(|(filter, x)| (filter.detached(), *x)).collect();
+        for (filter, subscription) in subscriptions {
             if filter.share().is_some() {
                 self.join(filter, client_id.clone(), 0);
                 continue;

@@ -3,7 +3,7 @@
 use clock::Instant;
 use mqtt_wire::{QoS, Text};
 
-use super::{Shard, Timer};
+use super::Shard;
 use crate::client::Delivery;
 use crate::durable::record::Record;
 use crate::message::Message;
@@ -27,11 +27,10 @@ impl Shard {
         self.give_back(client_id, waiting.unwrap_or_default());
         let Some(client) = self.clients.get_mut(client_id) else { return };
         client.queue.put_away(0, self.store.overflow.as_ref());
-        let end = now + client.expiry;
-        client.ends_at = Some(end);
-        let at = client.will_at.map_or(end, |will| will.min(end));
+        client.outbound.shrink_to_fit();
+        client.ends_at = Some(now + client.expiry);
         // After a will, `check_session` sets the timer again, for the session's own end.
-        self.timers.set(Timer::Session(client_id.clone()), at);
+        self.set_session_timer(client_id);
         self.leave_record(now, client_id);
     }
 
@@ -48,8 +47,29 @@ impl Shard {
             self.stats.sessions_expired += 1;
             self.end_session(now, client_id);
         } else {
-            self.timers.set(Timer::Session(client_id.clone()), ends_at);
+            self.set_session_timer(client_id);
         }
+    }
+
+    /// Does what is due for sessions without a connection.
+    pub(super) fn check_due_sessions(&mut self, now: Instant) {
+        while self.due.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, client_id)) = self.due.pop_first()
+        {
+            self.check_session(now, &client_id);
+        }
+    }
+
+    /// Has [`Shard::check_session`] be called when something is due for it.
+    pub(super) fn set_session_timer(&mut self, client_id: &Text) {
+        let at = self.clients.get(client_id).and_then(|client| client.due());
+        self.due.extend(at.map(|at| (at, client_id.clone())));
+    }
+
+    /// Ends that; comes before what is due changes.
+    pub(super) fn cancel_session_timer(&mut self, client_id: &Text) {
+        let at = self.clients.get(client_id).and_then(|client| client.due());
+        at.map(|at| self.due.remove(&(at, client_id.clone())));
     }
 
     /// Writes down that the connection of a session is gone, or its will published.
@@ -77,13 +97,13 @@ impl Shard {
     /// of shared subscriptions that it has not taken go to other members, but for those of QoS 2 that were sent
     /// ([MQTT-4.8.2-5]).
     pub(super) fn end_session(&mut self, now: Instant, client_id: &Text) {
+        self.cancel_session_timer(client_id);
         self.publish_will(now, client_id);
-        self.timers.cancel(&Timer::Session(client_id.clone()));
         let Some(mut client) = self.clients.remove(client_id) else { return };
         if client.record.is_some() {
             self.record(&Record::Ended { client: client_id.clone() });
         }
-        for (filter, subscription) in &client.subscriptions {
+        for (filter, subscription) in client.subscriptions.iter() {
             if client.is_durable {
                 self.forget_durable(filter, *subscription);
             }

@@ -43,8 +43,6 @@ pub(super) struct Store {
     /// Connections with answers that wait, by what these wait for.
     gates: VecDeque<(Position, ConnectionId)>,
     loads: VecDeque<Load>,
-    /// How many durable clients and groups have a filter.
-    filters: BTreeMap<TopicFilter, usize>,
     /// The durable members of shared subscriptions that this shard owns.
     members: BTreeMap<TopicFilter, BTreeSet<Text>>,
     pub(super) evacuation: super::evacuate::Evacuation,
@@ -313,18 +311,10 @@ impl Shard {
 
     /// A filter has one durable subscriber more here, or one less.
     pub(super) fn count_durable(&mut self, filter: &TopicFilter, is_more: bool) {
-        let count = self.store.filters.entry(filter.clone()).or_default();
         if is_more {
-            *count += 1;
-            if *count == 1 {
-                self.shared.routes.insert_durable(filter, self.id);
-            }
+            self.shared.routes.insert_durable(filter, self.id);
         } else {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.store.filters.remove(filter);
-                self.shared.routes.remove_durable(filter, self.id);
-            }
+            self.shared.routes.remove_durable(filter, self.id);
         }
     }
 

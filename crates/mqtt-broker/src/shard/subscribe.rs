@@ -86,10 +86,9 @@ impl Shard {
             return reason;
         }
         options.qos = options.qos.min(self.shared.limits.max_qos_allowed);
-        let filter = filter.detached();
         let subscription = Subscription { options, identifier };
         let replaced = self
-            .with_client(id, |client| client.subscriptions.insert(filter.clone(), subscription))
+            .with_client(id, |client| client.subscriptions.insert(filter.detached(), subscription))
             .flatten();
         let is_durable = self.with_client(id, |client| client.is_durable) == Some(true);
         if is_durable {
@@ -99,7 +98,7 @@ impl Shard {
         if filter.share().is_some() {
             if replaced.is_none() {
                 self.with_client(id, |client| client.shared += 1);
-                follow_up.joins.push(filter);
+                follow_up.joins.push(filter.detached());
             }
         } else {
             let was_stored = replaced.is_some_and(|replaced| replaced.options.qos > QoS::AtMostOnce);
