@@ -464,7 +464,7 @@ impl ClientConnection {
         match (publish.qos, publish.packet_id) {
             (QoS::AtLeastOnce, Some(id)) => self.acknowledge(now, &Packet::PubAck(Ack::new(id))),
             (QoS::ExactlyOnce, Some(id)) => {
-                let receipt = self.inbound.handle_publish(id, MAX_UNRELEASED);
+                let receipt = self.inbound.handle_publish(id, publish.dup, MAX_UNRELEASED);
                 self.acknowledge(now, &Packet::PubRec(Ack::new(id)));
                 match receipt {
                     Receipt::New => {}

@@ -1,6 +1,6 @@
 //! Messages of QoS 1 and 2 on their way (MQTT 5.0 §4.3, §4.4, §4.9).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::num::NonZeroU16;
 
 use mqtt_wire::{PacketId, QoS, ReasonCode};
@@ -228,35 +228,38 @@ pub enum Receipt {
 /// Messages of QoS 2 that were received and not released yet (§4.3.3, method B).
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
-    unreleased: BTreeSet<PacketId>,
+    /// And whether it is in doubt that they were not released.
+    unreleased: BTreeMap<PacketId, bool>,
 }
 
 impl Inbound {
     /// PUBLISH of QoS 2.
-    pub fn handle_publish(&mut self, id: PacketId, limit: usize) -> Receipt {
-        if self.unreleased.contains(&id) {
-            return Receipt::Repeated;
+    pub fn handle_publish(&mut self, id: PacketId, dup: bool, limit: usize) -> Receipt {
+        if let Some(is_doubtful) = self.unreleased.get_mut(&id) {
+            // What is sent again has DUP [MQTT-3.3.1-1]: this is another message, so the one before was released.
+            let is_new = std::mem::take(is_doubtful) && !dup;
+            return if is_new { Receipt::New } else { Receipt::Repeated };
         }
         if self.unreleased.len() >= limit {
             return Receipt::Exceeded;
         }
-        self.unreleased.insert(id);
+        self.unreleased.insert(id, false);
         Receipt::New
     }
 
     /// Messages that were received and not released.
     pub fn unreleased(&self) -> impl Iterator<Item = PacketId> {
-        self.unreleased.iter().copied()
+        self.unreleased.keys().copied()
     }
 
-    /// Takes over what an earlier run had received.
-    pub fn restore(&mut self, id: PacketId) {
-        self.unreleased.insert(id);
+    /// Takes over what an earlier run had received. `is_doubtful`: it may have been released, and nobody knows.
+    pub fn restore(&mut self, id: PacketId, is_doubtful: bool) {
+        self.unreleased.insert(id, is_doubtful);
     }
 
     /// PUBREL: whether the message was there to be released.
     pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
-        self.unreleased.remove(&id)
+        self.unreleased.remove(&id).is_some()
     }
 }
 
@@ -327,11 +330,23 @@ mod tests {
     #[test]
     fn a_message_of_qos_2_is_taken_once() {
         let mut inbound = Inbound::default();
-        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::New);
-        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::Repeated);
-        assert_eq!(inbound.handle_publish(id(8), 1), Receipt::Exceeded);
+        assert_eq!(inbound.handle_publish(id(7), false, 1), Receipt::New);
+        assert_eq!(inbound.handle_publish(id(7), false, 1), Receipt::Repeated);
+        assert_eq!(inbound.handle_publish(id(8), false, 1), Receipt::Exceeded);
         assert!(inbound.handle_pubrel(id(7)));
         assert!(!inbound.handle_pubrel(id(7)));
-        assert_eq!(inbound.handle_publish(id(7), 1), Receipt::New);
+        assert_eq!(inbound.handle_publish(id(7), false, 1), Receipt::New);
+    }
+
+    #[test]
+    fn what_is_sent_for_the_first_time_is_no_repetition_of_what_may_have_been_released() {
+        let mut inbound = Inbound::default();
+        inbound.restore(id(1), true);
+        inbound.restore(id(2), true);
+        inbound.restore(id(3), false);
+        assert_eq!(inbound.handle_publish(id(1), true, 9), Receipt::Repeated);
+        assert_eq!(inbound.handle_publish(id(2), false, 9), Receipt::New);
+        assert_eq!(inbound.handle_publish(id(2), false, 9), Receipt::Repeated, "it is known by now");
+        assert_eq!(inbound.handle_publish(id(3), false, 9), Receipt::Repeated);
     }
 }

@@ -188,6 +188,9 @@ impl Opened {
         if let Some(source) = unreadable {
             return Err(LogError::Unreadable { path, source });
         }
+        if !report.losses.is_empty() {
+            recovery.tell_damaged();
+        }
         tell(&report, &mut recovery);
         let store = Store { log: Arc::clone(writer.log()), storage };
         Ok(Self { store, writer, recovery, report, data_dir: config.data_dir.clone() })

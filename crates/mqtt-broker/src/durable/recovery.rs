@@ -29,6 +29,8 @@ pub struct Recovery {
     pub(crate) groups: BTreeMap<(MessageId, TopicFilter), InGroup>,
     /// What records refer to and is not there.
     lost: Lost,
+    /// Whether records were lost.
+    pub(crate) is_damaged: bool,
 }
 
 /// A record that this version does not know. The log was written by a newer one, or by something else.
@@ -172,6 +174,11 @@ impl Recovery {
             }
         }
         Ok(())
+    }
+
+    /// Records of the log are lost. What they said of exchanges of QoS 2 is in doubt from now on.
+    pub fn tell_damaged(&mut self) {
+        self.is_damaged = true;
     }
 
     /// After the last record: what is left of sessions that have none is not theirs any more.

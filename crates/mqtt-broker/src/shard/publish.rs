@@ -48,7 +48,7 @@ impl Shard {
         }
         let (qos, packet_id) = (publish.qos, publish.packet_id);
         if let (QoS::ExactlyOnce, Some(packet_id)) = (qos, packet_id) {
-            match self.receipt(id, packet_id) {
+            match self.receipt(id, packet_id, publish.dup) {
                 Some(Receipt::New) => {}
                 Some(Receipt::Repeated) => {
                     return self.answer_for_all(now, id, Packet::PubRec(Ack::new(packet_id)));
@@ -115,7 +115,7 @@ impl Shard {
         let is_v5 = self.connection(id).is_some_and(|connection| connection.proto.version() == Version::V5);
         if let (false, QoS::ExactlyOnce, Some(packet_id)) = (is_v5, publish.qos, publish.packet_id) {
             // Its exchange goes on to PUBCOMP.
-            self.receipt(id, packet_id);
+            self.receipt(id, packet_id, publish.dup);
         }
         let which = (publish.qos, publish.packet_id);
         self.acknowledge(now, id, Position::default(), which, ReasonCode::NotAuthorized);
@@ -144,7 +144,7 @@ impl Shard {
     }
 
     /// Clients of MQTT 5.0 know the Receive Maximum; the others are bound by their 65,535 packet identifiers.
-    fn receipt(&mut self, id: ConnectionId, packet_id: PacketId) -> Option<Receipt> {
+    fn receipt(&mut self, id: ConnectionId, packet_id: PacketId, dup: bool) -> Option<Receipt> {
         let limit = match self.connection(id)?.proto.version() {
             Version::V5 => usize::from(self.shared.limits.max_awaiting_rel),
             _ => usize::MAX,
@@ -152,7 +152,7 @@ impl Shard {
         if sabotage::is(Fault::NoQoS2Receipt) {
             return Some(Receipt::New);
         }
-        self.with_client(id, |client| client.inbound.handle_publish(packet_id, limit))
+        self.with_client(id, |client| client.inbound.handle_publish(packet_id, dup, limit))
     }
 
     /// Publishes a message of the server's own.

@@ -57,6 +57,7 @@ impl Recovery {
         self.finish();
         let Some(first) = shards.first() else { return };
         let shared = Arc::clone(&first.shared);
+        shards.iter_mut().for_each(|shard| shard.store.is_damaged = self.is_damaged);
         // Ordered maps are filled faster in their order.
         let sessions = std::mem::take(&mut self.sessions).of_shards(shards.len());
         let mut restored: Vec<_> = shards.iter().map(|_| Restored::default()).collect();
@@ -249,7 +250,8 @@ impl Shard {
         client.ends_at = Some(end);
         client.will_at = client.will.is_some().then_some(will);
         client.record = whole_at.and_then(|at| log.hold(at.position, at.bytes as usize));
-        receipts.into_iter().for_each(|id| client.inbound.restore(id));
+        let is_doubtful = self.store.is_damaged;
+        receipts.into_iter().for_each(|id| client.inbound.restore(id, is_doubtful));
         for (packet_id, entry) in outbound {
             match entry {
                 None => client.outbound.restore(packet_id, None),

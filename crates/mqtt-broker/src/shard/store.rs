@@ -30,6 +30,8 @@ use crate::sabotage::{self, Fault};
 #[derive(Debug, Default)]
 pub(super) struct Store {
     pub(super) log: Option<Arc<Log>>,
+    /// Whether records were lost before this run.
+    pub(super) is_damaged: bool,
     /// Where long queues go.
     pub(super) overflow: Option<Arc<Overflow>>,
     /// Where records are put together.
