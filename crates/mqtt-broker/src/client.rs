@@ -50,8 +50,8 @@ pub(crate) struct Client {
     pub(crate) shared: u32,
     /// Whether the owners of its shared subscriptions know that it has no room.
     pub(crate) is_busy: bool,
-    /// How long the session outlives its connection.
-    pub(crate) expiry: Duration,
+    /// For how many seconds the session outlives its connection.
+    expiry_s: u32,
     pub(crate) will: Option<Box<Will>>,
     /// When a delayed will is published (§3.1.3.2.2).
     pub(crate) will_at: Option<Instant>,
@@ -75,7 +75,7 @@ impl Default for Client {
             subscriptions: Row::default(),
             shared: 0,
             is_busy: false,
-            expiry: Duration::ZERO,
+            expiry_s: 0,
             will: None,
             will_at: None,
             ends_at: None,
@@ -90,13 +90,22 @@ impl Client {
     /// Takes over what a CONNECT says of the session and its will.
     pub(crate) fn open(&mut self, connection: ConnectionId, connect: &mut Connect, limits: &Limits) {
         self.connection = Some(connection);
-        self.expiry = session_expiry(connect, limits);
+        self.set_expiry(session_expiry(connect, limits));
         self.will = connect.will.take().map(detached);
         self.will_at = None;
         self.ends_at = None;
         let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX);
         self.outbound.set_window(receive_maximum.min(limits.max_inflight));
         self.outbound.begin_resend();
+    }
+
+    /// How long the session outlives its connection.
+    pub(crate) fn expiry(&self) -> Duration {
+        Duration::from_secs(self.expiry_s.into())
+    }
+
+    pub(crate) fn set_expiry(&mut self, expiry: Duration) {
+        self.expiry_s = u32::try_from(expiry.as_secs()).unwrap_or(u32::MAX);
     }
 
     /// When something is to be done about it, while it has no connection.
@@ -107,12 +116,12 @@ impl Client {
     /// How long after the connection its will is published; at the latest when the session ends.
     pub(crate) fn will_delay(&self) -> Duration {
         let delay = self.will.as_ref().and_then(|will| will.properties.will_delay_interval).unwrap_or(0);
-        Duration::from_secs(delay.into()).min(self.expiry)
+        Duration::from_secs(delay.into()).min(self.expiry())
     }
 }
 
-/// A will that does not keep its whole CONNECT.
-fn detached(will: Box<Will>) -> Box<Will> {
+/// A will that does not keep the whole packet, or record, that it came in.
+pub(crate) fn detached(will: Box<Will>) -> Box<Will> {
     let (topic, payload) = (will.topic.detached(), Bytes::copy_from_slice(&will.payload));
     Box::new(Will { topic, payload, ..*will })
 }

@@ -236,7 +236,7 @@ pub(crate) struct Chain {
     /// Bytes of entries of the first block, or of `tail`, that were taken.
     taken: u32,
     /// Entries behind the blocks: less than a block is full of, unless blocks cannot be written.
-    tail: Vec<u8>,
+    tail: SmallVec<[u8; ROOM]>,
     len: usize,
     bytes: usize,
     /// No message is before this place.
@@ -251,7 +251,7 @@ impl Chain {
             row: None,
             blocks: 0,
             taken: 0,
-            tail: Vec::new(),
+            tail: SmallVec::new(),
             len: 0,
             bytes: 0,
             first,
@@ -287,9 +287,6 @@ impl Chain {
         let entry = place.to_bytes();
         // What cannot be written stays, and is tried again with the next one.
         let _ = self.make_room(entry.len());
-        if self.tail.is_empty() {
-            self.tail.reserve_exact(ROOM);
-        }
         self.tail.extend_from_slice(&entry);
         let _ = self.make_room(SMALLEST);
     }

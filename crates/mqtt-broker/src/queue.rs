@@ -85,10 +85,10 @@ enum Item {
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
     items: VecDeque<Item>,
-    len: usize,
+    len: u32,
     bytes: usize,
     /// Messages that are out of reach until the next start.
-    unreachable: usize,
+    unreachable: u32,
 }
 
 impl Queue {
@@ -97,7 +97,7 @@ impl Queue {
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// What the messages count for.
@@ -107,13 +107,13 @@ impl Queue {
 
     /// Messages that were found to be out of reach, since this was last asked.
     pub(crate) fn take_unreachable(&mut self) -> usize {
-        std::mem::take(&mut self.unreachable)
+        std::mem::take(&mut self.unreachable) as usize
     }
 
     /// Queues a message. If its client is away, or far behind, a message that the log has stays there.
     pub(crate) fn push(&mut self, delivery: Delivery, is_away: bool, overflow: Option<&Arc<Overflow>>) {
         let queued = Queued::Here(Box::new(delivery));
-        let is_far_behind = is_away || self.len >= READ_AHEAD;
+        let is_far_behind = is_away || self.len() >= READ_AHEAD;
         self.restore(if is_far_behind { queued.put_away() } else { queued }, overflow);
     }
 
@@ -211,9 +211,9 @@ impl Queue {
                 count
             }
             Err(_) => {
-                self.len -= chain.len();
+                self.len -= u32::try_from(chain.len()).unwrap_or(0);
                 self.bytes -= chain.bytes();
-                self.unreachable += chain.len();
+                self.unreachable += u32::try_from(chain.len()).unwrap_or(u32::MAX);
                 if let Some(Item::Chain(chain)) = self.items.remove(at) {
                     chain.abandon();
                 }

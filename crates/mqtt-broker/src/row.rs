@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Clone, Debug)]
 pub(crate) enum Row<K, V> {
     Few(Vec<(K, V)>),
+    #[allow(clippy::box_collection, reason = "as large as the other one, else")]
     Many(Box<BTreeMap<K, V>>),
 }
 

@@ -195,7 +195,7 @@ fn bytes_per_session(sessions: usize, messages: usize) -> [usize; 2] {
 /// One test, as the allocator counts for the process.
 #[test]
 fn a_session_that_is_away_takes_a_kilobyte_however_long_its_queue_is() {
-    for (sessions, messages) in [(5_000, 21), (500, 500)] {
+    for (sessions, messages) in [(3_000, 21), (300, 300)] {
         let [live, restored] = bytes_per_session(sessions, messages);
         println!("{sessions} sessions × {messages} messages: {live} bytes each, {restored} after a restart");
         assert!(live <= MOST, "{live} bytes for each of {sessions} sessions with {messages} messages");

@@ -28,13 +28,16 @@ enum State {
     PubComp,
 }
 
+/// The message is `None` once only the packet identifier is needed.
+type Inflight<M> = VecDeque<(PacketId, State, Option<M>)>;
+
 /// Messages that were sent and not acknowledged, in the order in which they were sent.
 #[derive(Clone, Debug)]
 pub struct Outbound<M> {
-    /// `None` once only the packet identifier is needed.
-    inflight: VecDeque<(PacketId, State, Option<M>)>,
+    /// Most sessions have none on their way, and there may be many of those.
+    inflight: Option<Box<Inflight<M>>>,
     /// How many at the end of `inflight` have not been sent again on this connection.
-    unsent: usize,
+    unsent: u16,
     next: PacketId,
     last: PacketId,
     window: u16,
@@ -44,7 +47,7 @@ impl<M> Outbound<M> {
     /// At most `window` messages at a time: the receiver's Receive Maximum, or less (§4.9).
     pub fn new(window: u16) -> Self {
         let last = PacketId(NonZeroU16::MAX);
-        Self { inflight: VecDeque::new(), unsent: 0, next: PacketId::ONE, last, window }
+        Self { inflight: None, unsent: 0, next: PacketId::ONE, last, window }
     }
 
     /// The same, with packet identifiers up to `last` only: a client needs others for SUBSCRIBE.
@@ -59,22 +62,23 @@ impl<M> Outbound<M> {
 
     /// Gives back the room that more messages once took.
     pub fn shrink_to_fit(&mut self) {
-        self.inflight.shrink_to_fit();
+        self.inflight.take_if(|inflight| inflight.is_empty());
+        self.inflight.iter_mut().for_each(|inflight| inflight.shrink_to_fit());
     }
 
     /// Whether another message may be sent; those of an earlier connection go first.
     pub fn has_room(&self) -> bool {
-        self.unsent == 0 && self.inflight.len() < usize::from(self.window)
+        self.unsent == 0 && self.len() < usize::from(self.window)
     }
 
     /// Whether nothing waits for an acknowledgment.
     pub fn is_empty(&self) -> bool {
-        self.inflight.is_empty()
+        self.len() == 0
     }
 
     /// How many messages wait for an acknowledgment.
     pub fn len(&self) -> usize {
-        self.inflight.len()
+        self.inflight.as_ref().map_or(0, |inflight| inflight.len())
     }
 
     /// Takes a packet identifier for a message that is now sent; `None` without room.
@@ -84,7 +88,7 @@ impl<M> Outbound<M> {
         }
         let state = if qos == QoS::ExactlyOnce { State::PubRec } else { State::PubAck };
         let id = self.free_id()?;
-        self.inflight.push_back((id, state, Some(message)));
+        self.inflight.get_or_insert_default().push_back((id, state, Some(message)));
         Some(id)
     }
 
@@ -99,7 +103,7 @@ impl<M> Outbound<M> {
         if reason.is_error() {
             return self.take(id, State::PubRec).map(|_| false);
         }
-        let found = self.inflight.iter_mut().find(|(used, ..)| *used == id).ok_or(UnknownPacketId)?;
+        let found = self.iter_mut().find(|(used, ..)| *used == id).ok_or(UnknownPacketId)?;
         match found.1 {
             State::PubRec => {
                 found.1 = State::PubComp;
@@ -119,36 +123,36 @@ impl<M> Outbound<M> {
 
     /// The message that was sent under an identifier, until the other side has it.
     pub fn message(&self, id: PacketId) -> Option<&M> {
-        self.inflight.iter().find(|(used, ..)| *used == id).and_then(|(.., message)| message.as_ref())
+        self.iter().find(|(used, ..)| *used == id).and_then(|(.., message)| message.as_ref())
     }
 
     /// The messages that the other side may not have.
     pub fn messages(&self) -> impl Iterator<Item = (PacketId, &M)> {
-        self.inflight.iter().filter_map(|(id, _, message)| Some((*id, message.as_ref()?)))
+        self.iter().filter_map(|(id, _, message)| Some((*id, message.as_ref()?)))
     }
 
     /// The same, to change them.
     pub fn messages_mut(&mut self) -> impl Iterator<Item = (PacketId, &mut M)> {
-        self.inflight.iter_mut().filter_map(|(id, _, message)| Some((*id, message.as_mut()?)))
+        self.iter_mut().filter_map(|(id, _, message)| Some((*id, message.as_mut()?)))
     }
 
     /// The identifiers of messages of QoS 2 that the other side has and has not completed.
     pub fn received(&self) -> impl Iterator<Item = PacketId> {
-        self.inflight.iter().filter(|(_, state, _)| *state == State::PubComp).map(|(id, ..)| *id)
+        self.iter().filter(|(_, state, _)| *state == State::PubComp).map(|(id, ..)| *id)
     }
 
     /// Takes over what an earlier run had sent: a message of QoS 2, or `None` when the other side has it. Goes on
     /// with other identifiers.
     pub fn restore(&mut self, id: PacketId, message: Option<M>) {
         let state = if message.is_some() { State::PubRec } else { State::PubComp };
-        self.inflight.push_back((id, state, message));
+        self.inflight.get_or_insert_default().push_back((id, state, message));
         self.next =
             id.0.checked_add(1).map(PacketId).filter(|&next| next <= self.last).unwrap_or(PacketId::ONE);
     }
 
     /// What has to be sent again, in its order.
     pub fn resend(&self) -> impl Iterator<Item = Resend<'_, M>> {
-        self.inflight.iter().map(|(id, _, message)| match message {
+        self.iter().map(|(id, _, message)| match message {
             Some(message) => Resend::Publish(*id, message),
             None => Resend::PubRel(*id),
         })
@@ -157,14 +161,14 @@ impl<M> Outbound<M> {
     /// A new connection begins: everything has to be sent again, in its order, as [`Outbound::next_resend`]
     /// says.
     pub fn begin_resend(&mut self) {
-        self.unsent = self.inflight.len();
+        self.unsent = u16::try_from(self.len()).unwrap_or(u16::MAX);
     }
 
     /// What is to be sent again next, as far as the window allows: the new connection's Receive Maximum may be
     /// less than what is on its way (§4.9). PUBREL is not bound by it.
     pub fn next_resend(&mut self) -> Option<Resend<'_, M>> {
-        let sent = self.inflight.len() - self.unsent;
-        let (id, _, message) = self.inflight.get(sent)?;
+        let sent = self.len() - usize::from(self.unsent);
+        let (id, _, message) = self.inflight.as_ref()?.get(sent)?;
         if message.is_some() && sent >= usize::from(self.window) {
             return None;
         }
@@ -177,36 +181,43 @@ impl<M> Outbound<M> {
 
     /// Forgets a message that cannot be sent on this connection, as if it had been acknowledged.
     pub fn abandon(&mut self, id: PacketId) {
-        if let Some(index) = self.inflight.iter().position(|(used, ..)| *used == id) {
-            self.remove(index);
-        }
+        let index = self.iter().position(|(used, ..)| *used == id);
+        index.and_then(|index| self.remove(index));
     }
 
     /// The messages that the other side has not received for all that is known: of QoS 1 without PUBACK, of
     /// QoS 2 without PUBREC. For a session that has ended.
     pub fn into_messages(self) -> impl Iterator<Item = M> {
-        self.inflight.into_iter().filter_map(|(.., message)| message)
+        self.inflight.into_iter().flat_map(|inflight| *inflight).filter_map(|(.., message)| message)
     }
 
     fn remove(&mut self, index: usize) -> Option<(PacketId, State, Option<M>)> {
-        if index >= self.inflight.len() - self.unsent {
+        if index >= self.len() - usize::from(self.unsent) {
             self.unsent -= 1;
         }
-        self.inflight.remove(index)
+        self.inflight.as_mut()?.remove(index)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &(PacketId, State, Option<M>)> {
+        self.inflight.iter().flat_map(|inflight| inflight.iter())
+    }
+
+    fn iter_mut(&mut self) -> impl Iterator<Item = &mut (PacketId, State, Option<M>)> {
+        self.inflight.iter_mut().flat_map(|inflight| inflight.iter_mut())
     }
 
     fn take(&mut self, id: PacketId, state: State) -> Result<Option<M>, UnknownPacketId> {
-        let index = self.inflight.iter().position(|(used, at, _)| *used == id && *at == state);
+        let index = self.iter().position(|(used, at, _)| *used == id && *at == state);
         let (.., message) = index.and_then(|index| self.remove(index)).ok_or(UnknownPacketId)?;
         Ok(message)
     }
 
     fn free_id(&mut self) -> Option<PacketId> {
-        for _ in 0..=self.inflight.len() {
+        for _ in 0..=self.len() {
             let id = self.next;
             self.next =
                 id.0.checked_add(1).map(PacketId).filter(|&next| next <= self.last).unwrap_or(PacketId::ONE);
-            if !self.inflight.iter().any(|(used, ..)| *used == id) {
+            if !self.iter().any(|(used, ..)| *used == id) {
                 return Some(id);
             }
         }
@@ -228,38 +239,42 @@ pub enum Receipt {
 /// Messages of QoS 2 that were received and not released yet (§4.3.3, method B).
 #[derive(Clone, Debug, Default)]
 pub struct Inbound {
-    /// And whether it is in doubt that they were not released.
-    unreleased: BTreeMap<PacketId, bool>,
+    /// And whether it is in doubt that they were not released. Most sessions have none.
+    #[allow(clippy::box_collection, reason = "a third of the room in those that have none")]
+    unreleased: Option<Box<BTreeMap<PacketId, bool>>>,
 }
 
 impl Inbound {
     /// PUBLISH of QoS 2.
     pub fn handle_publish(&mut self, id: PacketId, dup: bool, limit: usize) -> Receipt {
-        if let Some(is_doubtful) = self.unreleased.get_mut(&id) {
+        let unreleased = self.unreleased.get_or_insert_default();
+        if let Some(is_doubtful) = unreleased.get_mut(&id) {
             // What is sent again has DUP [MQTT-3.3.1-1]: this is another message, so the one before was released.
             let is_new = std::mem::take(is_doubtful) && !dup;
             return if is_new { Receipt::New } else { Receipt::Repeated };
         }
-        if self.unreleased.len() >= limit {
+        if unreleased.len() >= limit {
             return Receipt::Exceeded;
         }
-        self.unreleased.insert(id, false);
+        unreleased.insert(id, false);
         Receipt::New
     }
 
     /// Messages that were received and not released.
     pub fn unreleased(&self) -> impl Iterator<Item = PacketId> {
-        self.unreleased.keys().copied()
+        self.unreleased.iter().flat_map(|unreleased| unreleased.keys().copied())
     }
 
     /// Takes over what an earlier run had received. `is_doubtful`: it may have been released, and nobody knows.
     pub fn restore(&mut self, id: PacketId, is_doubtful: bool) {
-        self.unreleased.insert(id, is_doubtful);
+        self.unreleased.get_or_insert_default().insert(id, is_doubtful);
     }
 
     /// PUBREL: whether the message was there to be released.
     pub fn handle_pubrel(&mut self, id: PacketId) -> bool {
-        self.unreleased.remove(&id).is_some()
+        let is_known = self.unreleased.as_mut().is_some_and(|unreleased| unreleased.remove(&id).is_some());
+        self.unreleased.take_if(|unreleased| unreleased.is_empty());
+        is_known
     }
 }
 

@@ -72,7 +72,7 @@ impl Shard {
         client.open(id, &mut connect, &self.shared.limits);
         self.record_opened(now, &client_id);
         let client = self.clients.entry(client_id.clone()).or_default();
-        let accepted = Accepted { session_present, granted_expiry: client.expiry, is_assigned, proof };
+        let accepted = Accepted { session_present, granted_expiry: client.expiry(), is_assigned, proof };
         let connack = connack::accept(&connect, &accepted, &self.shared.settings);
         // What it says of the session is durable.
         let until = if self.store.last > written { self.store.last } else { Position::default() };
@@ -167,10 +167,10 @@ impl Shard {
         let max_expiry = self.shared.limits.session_expiry_interval;
         let outcome = self.with_client(id, |client| {
             if let Some(seconds) = disconnect.properties.session_expiry_interval {
-                if client.expiry.is_zero() && seconds != 0 {
+                if client.expiry().is_zero() && seconds != 0 {
                     return Err(ProtocolError::SessionExpiry);
                 }
-                client.expiry = Duration::from_secs(seconds.into()).min(max_expiry);
+                client.set_expiry(Duration::from_secs(seconds.into()).min(max_expiry));
             }
             // [MQTT-3.14.4-3]: any other code leaves the will in place.
             if disconnect.reason_code == ReasonCode::NORMAL_DISCONNECTION {

@@ -307,8 +307,8 @@ impl Shard {
             self.write(now, id, &delivery, None, false, &mut Shapes::default());
         }
         let is_free_again =
-            |client: &Box<Client>| client.is_busy && client.queue.is_empty() && client.outbound.has_room();
-        if self.clients.get(&client_id).is_some_and(is_free_again) {
+            |client: &Client| client.is_busy && client.queue.is_empty() && client.outbound.has_room();
+        if self.clients.get(&client_id).is_some_and(|client| is_free_again(client)) {
             self.report_member(&client_id);
         }
     }

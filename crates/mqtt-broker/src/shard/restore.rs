@@ -8,7 +8,7 @@ use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
 use super::{Shard, Subscriber};
-use crate::client::{Client, Delivery};
+use crate::client::{self, Client, Delivery};
 use crate::durable::Stored;
 use crate::durable::record::{MessageId, Record, Ref};
 use crate::durable::recovery::{At, Kept, KeptMessage, Recovery, Unrouted};
@@ -243,10 +243,10 @@ impl Shard {
             shard.at_unix_ms(left_ms.saturating_add(delay))
         };
         let mut client = Box::<Client>::default();
-        client.expiry = record.expiry;
+        client.set_expiry(record.expiry);
         client.is_durable = !record.expiry.is_zero();
-        client.will = record.will.map(Box::new);
-        let (end, will) = (after(self, client.expiry), after(self, client.will_delay()));
+        client.will = record.will.map(|will| client::detached(Box::new(will)));
+        let (end, will) = (after(self, client.expiry()), after(self, client.will_delay()));
         client.ends_at = Some(end);
         client.will_at = client.will.is_some().then_some(will);
         client.record = whole_at.and_then(|at| log.hold(at.position, at.bytes as usize));

@@ -14,7 +14,7 @@ impl Shard {
     pub(super) fn leave_session(&mut self, now: Instant, client_id: &Text) {
         let Some(client) = self.clients.get_mut(client_id) else { return };
         client.connection = None;
-        let (delay, expiry) = (client.will_delay(), client.expiry);
+        let (delay, expiry) = (client.will_delay(), client.expiry());
         client.will_at = client.will.is_some().then(|| now + delay);
         if delay.is_zero() {
             self.publish_will(now, client_id);
@@ -28,7 +28,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id) else { return };
         client.queue.put_away(0, self.store.overflow.as_ref());
         client.outbound.shrink_to_fit();
-        client.ends_at = Some(now + client.expiry);
+        client.ends_at = Some(now + client.expiry());
         // After a will, `check_session` sets the timer again, for the session's own end.
         self.set_session_timer(client_id);
         self.leave_record(now, client_id);
@@ -77,7 +77,8 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id).filter(|client| client.record.is_some()) else {
             return;
         };
-        let was_durable = std::mem::replace(&mut client.is_durable, !client.expiry.is_zero());
+        let has_expiry = !client.expiry().is_zero();
+        let was_durable = std::mem::replace(&mut client.is_durable, has_expiry);
         if was_durable != client.is_durable {
             let is_durable = client.is_durable;
             self.change_durability(client_id, is_durable);

@@ -259,12 +259,12 @@ impl Shard {
         let Some(client) = self.clients.get(client_id).filter(|_| self.store.log.is_some()) else { return };
         let record = Record::Session(Box::new(SessionRecord {
             client: client_id.clone(),
-            expiry: client.expiry,
+            expiry: client.expiry(),
             left_ms: match client.connection {
                 Some(_) => 0,
                 None => client.ends_at.map_or(now_ms, |at| {
                     self.to_unix_ms(at)
-                        .saturating_sub(u64::try_from(client.expiry.as_millis()).unwrap_or(u64::MAX))
+                        .saturating_sub(u64::try_from(client.expiry().as_millis()).unwrap_or(u64::MAX))
                 }),
             },
             will: client.will.as_deref().cloned(),
@@ -280,7 +280,7 @@ impl Shard {
     pub(super) fn record_opened(&mut self, now: Instant, client_id: &Text) {
         let has_log = self.store.log.is_some();
         let Some(client) = self.clients.get_mut(client_id).filter(|_| has_log) else { return };
-        let is_durable = !client.expiry.is_zero();
+        let is_durable = !client.expiry().is_zero();
         let was_durable = std::mem::replace(&mut client.is_durable, is_durable);
         let has_record = client.record.is_some();
         if is_durable || client.will.is_some() {
