@@ -1,7 +1,9 @@
 //! How long a server takes to be there again after kill -9: `cargo xtask bench start`.
 //!
 //! One process fills the log: sessions that are away, each with messages of its own, and retained messages, all of 200
-//! bytes; then it is killed. The page cache is emptied, if this may be done, and another process starts with the log.
+//! bytes; then it is killed. The page cache is emptied, if this may be done, and another process starts with the log. Then
+//! the same with sessions only, for the memory that each of them takes.
+#![allow(unsafe_code, reason = "the allocator's library is C")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints")]
 
 mod load;
@@ -12,6 +14,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use mqtt_server::{Config, DurabilityConfig, Limits, ListenerConfig, Server};
+
+/// As the program has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const WINDOW: usize = 1_000;
 const SUBSCRIBERS: usize = 32;
@@ -33,6 +39,10 @@ fn outgoing(topic: String, retain: bool) -> load::Outgoing {
 
 /// Fills the log, and is killed.
 fn fill(address: SocketAddr, sessions: usize, each: usize, retained: usize) -> ! {
+    // What publishing takes, whatever the number of sessions, is there before.
+    let topics = (0..sessions).map(|number| outgoing(format!("nobody/{number}"), false));
+    load::publish(address, "first", WINDOW, topics);
+    let without = resident();
     // One sync is for all that wait at that moment.
     std::thread::scope(|scope| {
         for first in 0..SUBSCRIBERS {
@@ -47,14 +57,20 @@ fn fill(address: SocketAddr, sessions: usize, each: usize, retained: usize) -> !
         let topics = (0..sessions).map(|number| outgoing(format!("s/{number}"), false));
         load::publish(address, &format!("publisher-{round}"), WINDOW, topics);
     }
+    if retained == 0 {
+        let bytes = resident().saturating_sub(without) / sessions;
+        println!("{sessions} sessions, filled: {bytes} bytes of memory each");
+    }
     let topics =
         (0..retained).map(|number| outgoing(format!("r/{}/{}", number % 1_000, number / 1_000), true));
     load::publish(address, "publisher", WINDOW, topics);
     std::process::abort();
 }
 
-/// Resident memory of this process, in bytes.
+/// Resident memory of this process, in bytes, when what is not used was given back, as the program does.
 fn resident() -> usize {
+    // SAFETY: it may be called at any time, from any thread.
+    unsafe { libmimalloc_sys::mi_collect(true) };
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
@@ -63,8 +79,8 @@ fn drop_caches() -> bool {
     Command::new("sync").status().is_ok() && std::fs::write("/proc/sys/vm/drop_caches", "3").is_ok()
 }
 
-async fn start(folder: &Path, sessions: usize, each: usize) {
-    let is_cold = drop_caches();
+async fn start(folder: &Path, sessions: usize, each: usize, retained: usize) {
+    let (is_cold, without) = (drop_caches(), resident());
     let begin = Instant::now();
     let server = Server::start(config(folder)).await.unwrap();
     let address = server.local_addresses()[0];
@@ -83,6 +99,12 @@ async fn start(folder: &Path, sessions: usize, each: usize) {
         memory >> 20,
         begin.elapsed().as_secs_f64() * 1e3,
     );
+    if retained == 0 {
+        println!(
+            "{sessions} sessions, after a start: {} bytes of memory each",
+            (memory - without) / sessions
+        );
+    }
     // It takes a while to give everything back, which is nobody's business here.
     std::process::abort();
 }
@@ -99,14 +121,19 @@ async fn main() {
             let address = server.local_addresses()[0];
             tokio::task::spawn_blocking(move || fill(address, sessions, each, retained)).await.unwrap();
         }
-        Some(_) => start(&folder, sessions, each).await,
+        Some(_) => start(&folder, sessions, each, retained).await,
         None => {
-            let _ = std::fs::remove_dir_all(&folder);
-            println!("{sessions} sessions with {each} messages each, {retained} retained messages");
-            for phase in ["fill", "start", "start"] {
-                let mut child = Command::new(std::env::current_exe().unwrap());
-                child.arg(&arguments[1]).args([sessions, each, retained].map(|x| x.to_string())).arg(phase);
-                child.stderr(Stdio::null()).status().unwrap();
+            for (each, retained) in [(each, retained), (each.min(20), 0)] {
+                let _ = std::fs::remove_dir_all(&folder);
+                println!("{sessions} sessions with {each} messages each, {retained} retained messages");
+                for phase in ["fill", "start", "start"] {
+                    let mut child = Command::new(std::env::current_exe().unwrap());
+                    child
+                        .arg(&arguments[1])
+                        .args([sessions, each, retained].map(|x| x.to_string()))
+                        .arg(phase);
+                    child.stderr(Stdio::null()).status().unwrap();
+                }
             }
             let _ = std::fs::remove_dir_all(&folder);
         }

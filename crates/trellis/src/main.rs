@@ -1,5 +1,6 @@
 //! Trellis: an MQTT platform and a Bluetooth Mesh gateway in one binary.
 
+mod allocator;
 mod cli;
 mod config;
 mod demo;

@@ -57,6 +57,7 @@ enum Command {
 pub(crate) fn run() -> anyhow::Result<ExitCode> {
     let cli = Cli::parse_from(client::with_long_flags(std::env::args_os()));
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.spawn(crate::allocator::give_back());
     runtime.block_on(async {
         match cli.command {
             None => demo::run(demo::Demo::default()).await?,
