@@ -25,6 +25,9 @@ pub enum Beacon {
 /// The 16-bit UUID of the Mesh Provisioning Service.
 pub const MESH_PROVISIONING_SERVICE: u16 = 0x1827;
 
+/// Key Refresh Flag and IV Update Flag; the other bits of Flags are reserved (MshPRT table 3.80).
+const USED_FLAGS: u8 = 0b11;
+
 /// A device that waits to be provisioned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnprovisionedDevice {
@@ -50,6 +53,9 @@ pub struct NetworkFlags {
 pub struct SecureNetwork {
     /// Flags.
     pub flags: NetworkFlags,
+    /// Bits 2 to 7 of Flags, in their places: reserved, so that nothing follows from them; but they are authenticated
+    /// with the others.
+    pub reserved: u8,
     /// The public name of the subnet.
     pub network_id: [u8; 8],
     /// IV Index.
@@ -101,13 +107,17 @@ impl SecureNetwork {
     /// The beacon of the subnet with this key.
     pub fn new(net_key: &NetKey, network_id: [u8; 8], flags: NetworkFlags, iv_index: IvIndex) -> Self {
         let authentication = net_key.beacon_authentication(flags.to_octet(), &network_id, iv_index.0);
-        Self { flags, network_id, iv_index, authentication }
+        Self { flags, reserved: 0, network_id, iv_index, authentication }
     }
 
     /// Whether it was made by somebody who has the key of the subnet.
     pub fn is_authentic(&self, net_key: &NetKey) -> bool {
-        let flags = self.flags.to_octet();
-        net_key.beacon_authentication(flags, &self.network_id, self.iv_index.0) == self.authentication
+        net_key.beacon_authentication(self.flags_octet(), &self.network_id, self.iv_index.0)
+            == self.authentication
+    }
+
+    fn flags_octet(&self) -> u8 {
+        self.flags.to_octet() | self.reserved & !USED_FLAGS
     }
 }
 
@@ -124,12 +134,16 @@ impl Beacon {
                 oob_information: u16::from_be_bytes(reader.array()?),
                 uri_hash: if reader.is_empty() { None } else { Some(reader.array()?) },
             }),
-            1 => Self::SecureNetwork(SecureNetwork {
-                flags: flags(reader.u8()?)?,
-                network_id: reader.array()?,
-                iv_index: IvIndex(u32::from_be_bytes(reader.array()?)),
-                authentication: reader.array()?,
-            }),
+            1 => {
+                let flags = reader.u8()?;
+                Self::SecureNetwork(SecureNetwork {
+                    flags: NetworkFlags::from_octet(flags),
+                    reserved: flags & !USED_FLAGS,
+                    network_id: reader.array()?,
+                    iv_index: IvIndex(u32::from_be_bytes(reader.array()?)),
+                    authentication: reader.array()?,
+                })
+            }
             2 => Self::MeshPrivate { random: reader.array()?, sealed: reader.array()? },
             _ => return Err(DecodeError::UnknownOpcode),
         };
@@ -147,7 +161,7 @@ impl Beacon {
                 octets.extend(device.uri_hash.into_iter().flatten());
             }
             Self::SecureNetwork(beacon) => {
-                octets.extend([1, beacon.flags.to_octet()]);
+                octets.extend([1, beacon.flags_octet()]);
                 octets.extend_from_slice(&beacon.network_id);
                 octets.extend(beacon.iv_index.0.to_be_bytes());
                 octets.extend_from_slice(&beacon.authentication);
@@ -160,9 +174,4 @@ impl Beacon {
         }
         octets
     }
-}
-
-/// The reserved bits are part of what is authenticated, so that a beacon that sets them cannot be checked.
-fn flags(octet: u8) -> Result<NetworkFlags, DecodeError> {
-    if octet > 3 { Err(DecodeError::Prohibited("Flags")) } else { Ok(NetworkFlags::from_octet(octet)) }
 }

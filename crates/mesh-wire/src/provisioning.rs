@@ -395,16 +395,13 @@ impl ProvisioningData {
     /// Reads it.
     ///
     /// # Errors
-    /// When the address is no unicast address, the index has more than 12 bits, or reserved flags are set.
+    /// When the address is no unicast address, or the index has more than 12 bits.
     pub fn decode(octets: &[u8; 25]) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(octets);
         let net_key = NetKey::new(reader.array()?);
         let net_key_index =
             KeyIndex::new(u16::from_be_bytes(reader.array()?)).ok_or(DecodeError::Prohibited("Key Index"))?;
-        let flags = match reader.u8()? {
-            flags @ 0..=3 => NetworkFlags::from_octet(flags),
-            _ => return Err(DecodeError::Prohibited("Flags")),
-        };
+        let flags = NetworkFlags::from_octet(reader.u8()?);
         let iv_index = IvIndex(u32::from_be_bytes(reader.array()?));
         let address = UnicastAddress::try_from(u16::from_be_bytes(reader.array()?))?;
         reader.finish(Self { net_key, net_key_index, flags, iv_index, address })

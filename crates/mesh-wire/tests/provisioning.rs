@@ -94,6 +94,32 @@ fn a_public_key_takes_four_proxy_pdus() {
 }
 
 #[test]
+fn reserved_flags_of_a_beacon_are_authenticated_and_otherwise_ignored() {
+    let key = NetKey::new([1; 16]);
+    let id = key.network_id();
+    for flags in 0..=0xff_u8 {
+        let mut octets = vec![1, flags];
+        octets.extend(id);
+        octets.extend(9_u32.to_be_bytes());
+        octets.extend(key.beacon_authentication(flags, &id, 9));
+        let Ok(Beacon::SecureNetwork(beacon)) = Beacon::decode(&octets) else { panic!("{flags:#04x}") };
+        assert!(beacon.is_authentic(&key), "{flags:#04x}");
+        assert_eq!(beacon.flags, NetworkFlags { key_refresh: flags & 1 != 0, iv_update: flags & 2 != 0 });
+        assert_eq!(Beacon::SecureNetwork(beacon).encode().to_vec(), octets);
+        octets[1] ^= 0x40;
+        let Ok(Beacon::SecureNetwork(beacon)) = Beacon::decode(&octets) else { panic!("{flags:#04x}") };
+        assert!(!beacon.is_authentic(&key), "a reserved bit was changed on the way");
+        let random = [flags; 13];
+        let sealed = key.seal_private_beacon(&random, flags, 9);
+        assert_eq!(key.open_private_beacon(&random, &sealed), Ok((flags, 9)));
+        assert_eq!(NetworkFlags::from_octet(flags).to_octet(), flags & 3);
+    }
+    // OOB Information has two reserved bits, which are kept for whoever shows them.
+    let octets = [&[0][..], &[7; 16], &0x0600_u16.to_be_bytes()].concat();
+    assert_eq!(Beacon::decode(&octets).unwrap().encode().to_vec(), octets);
+}
+
+#[test]
 fn beacons_are_read_and_written() {
     let beacons = section("beacons");
     for case in beacons.as_array().unwrap() {
