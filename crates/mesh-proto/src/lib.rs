@@ -68,6 +68,8 @@
 #![forbid(unsafe_code)]
 
 extern crate alloc;
+#[cfg(feature = "sabotage")]
+extern crate std;
 
 mod discard;
 

@@ -55,12 +55,15 @@ impl Fault {
 }
 
 #[cfg(feature = "sabotage")]
-static FAULT: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+std::thread_local! {
+    /// Of the thread, not of the process: the test beside this one has to find nothing.
+    static FAULT: core::cell::Cell<u8> = const { core::cell::Cell::new(0) };
+}
 
 /// Whether a fault is switched on.
 #[cfg(feature = "sabotage")]
 pub fn is(fault: Fault) -> bool {
-    FAULT.load(std::sync::atomic::Ordering::Relaxed) == fault as u8
+    FAULT.get() == fault as u8
 }
 
 /// Whether a fault is switched on: never.
@@ -69,10 +72,10 @@ pub(crate) const fn is(_fault: Fault) -> bool {
     false
 }
 
-/// Switches a fault on, in all brokers of this process, and the one before off.
+/// Switches a fault on, in all brokers of this thread, and the one before off.
 #[cfg(feature = "sabotage")]
 pub fn switch_on(fault: Fault) {
-    FAULT.store(fault as u8, std::sync::atomic::Ordering::Relaxed);
+    FAULT.set(fault as u8);
 }
 
 #[cfg(feature = "sabotage")]

@@ -55,3 +55,13 @@ fn every_fault_is_found_within_a_thousand_worlds() {
         run(seed);
     });
 }
+
+#[cfg(feature = "sabotage")]
+#[test]
+fn a_fault_reaches_only_the_thread_that_it_is_put_into() {
+    use mesh_proto::sabotage::{self, Fault};
+
+    sabotage::switch_on(Fault::SequenceNotReserved);
+    let elsewhere = std::thread::spawn(|| sabotage::is(Fault::SequenceNotReserved)).join().unwrap();
+    assert!(sabotage::is(Fault::SequenceNotReserved) && !elsewhere);
+}

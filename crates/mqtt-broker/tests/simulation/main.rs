@@ -62,3 +62,13 @@ fn every_fault_is_found_within_a_thousand_worlds() {
         run(seed, fault.needs_disk() || (fault == Fault::None && seed % 2 == 0));
     });
 }
+
+#[cfg(feature = "sabotage")]
+#[test]
+fn a_fault_reaches_only_the_thread_that_it_is_put_into() {
+    use mqtt_broker::sabotage::{self, Fault};
+
+    sabotage::switch_on(Fault::LostDup);
+    let elsewhere = std::thread::spawn(|| sabotage::is(Fault::LostDup)).join().unwrap();
+    assert!(sabotage::is(Fault::LostDup) && !elsewhere);
+}
