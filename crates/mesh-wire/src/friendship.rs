@@ -155,6 +155,11 @@ impl Criteria {
     }
 }
 
+impl FriendOffer {
+    /// RSSI where the Friend could not measure it.
+    pub const RSSI_UNKNOWN: i8 = 0x7f;
+}
+
 impl PollTimeout {
     /// The shortest: 1 s.
     pub const MIN: Self = Self(0x0a);

@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use clock::{Instant, Timers};
 use mesh_crypto::FriendshipParameters;
-use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
 use mesh_wire::friendship::{FriendOffer, FriendRequest, FriendshipMessage};
 use mesh_wire::lower_transport::LowerTransportPdu;
 use mesh_wire::network::NetworkPdu;
@@ -221,14 +221,18 @@ impl Friend {
     ) -> Result<(), Discard> {
         let key = (arrived.net_key_index, arrived.pdu.src);
         let is_flooding = arrived.credentials == Credentials::Flooding;
+        // These come from afar, from one Friend to another (§3.6.6.3.1).
+        let is_to_this = arrived.pdu.dst == self.address.into();
         match message {
-            FriendshipMessage::Request(request) if is_flooding => {
+            FriendshipMessage::Request(request)
+                if is_flooding && arrived.is_of_neighbour_to(Address::Group(GroupAddress::ALL_FRIENDS)) =>
+            {
                 self.receive_request(now, key, request, rssi.ok_or(Discard::Friendship)?)
             }
-            FriendshipMessage::Clear { lpn, lpn_counter } if is_flooding => {
+            FriendshipMessage::Clear { lpn, lpn_counter } if is_flooding && is_to_this => {
                 self.receive_clear(now, arrived, lpn, lpn_counter)
             }
-            FriendshipMessage::ClearConfirm { lpn, lpn_counter } if is_flooding => {
+            FriendshipMessage::ClearConfirm { lpn, lpn_counter } if is_flooding && is_to_this => {
                 let key = (arrived.net_key_index, lpn);
                 let is_it = |x: &Clearing| x.previous == arrived.pdu.src && x.lpn_counter == lpn_counter;
                 self.clearing.get(&key).filter(|x| is_it(x)).ok_or(Discard::Friendship)?;
@@ -265,8 +269,11 @@ impl Friend {
         }
     }
 
-    /// Whether a PDU is secured with the material of a friendship, or of an offer, and comes from that node.
+    /// Whether a PDU is secured with the material of a friendship, or of an offer, and that node sent it to this one.
     fn is_of_peer(&self, arrived: &Arrived) -> bool {
+        if !arrived.is_of_neighbour_to(self.address) {
+            return false;
+        }
         let peer = self.peers.get(&(arrived.net_key_index, arrived.pdu.src));
         let parameters = peer.and_then(|peer| peer.parameters);
         parameters.is_some_and(|parameters| arrived.credentials == Credentials::Friendship(parameters))

@@ -126,6 +126,12 @@ impl Arrived {
     pub fn seq_auth(&self) -> SeqAuth {
         self.pdu.seq_auth(self.iv_index)
     }
+
+    /// Whether a neighbour sent it to `dst`, as a Low Power node and a Friend send to each other (MshPRT §3.6.6.3,
+    /// §3.6.6.4): with TTL 0, so that nobody has relayed it, and no Friend stored it.
+    pub(crate) fn is_of_neighbour_to(&self, dst: impl Into<Address>) -> bool {
+        self.pdu.ttl == Ttl::ZERO && self.pdu.dst == dst.into()
+    }
 }
 
 impl ProxyConfigurationArrived {
