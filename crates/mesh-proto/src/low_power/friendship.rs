@@ -97,6 +97,14 @@ impl Friendship {
         Credentials::Friendship(self.parameters)
     }
 
+    /// Whether a PDU is the Friend's own word to this node, and nothing that it stores for others, or that another who
+    /// can derive the material of the friendship sends.
+    pub(super) fn is_word_of_friend(&self, arrived: &Arrived) -> bool {
+        arrived.credentials == self.credentials()
+            && arrived.pdu.src == self.friend
+            && arrived.is_of_neighbour_to(Address::from(self.parameters.lpn_address))
+    }
+
     /// The next change of the Friend Subscription List: whether addresses are to be added or removed, and which, as
     /// far as one message and the list can hold them.
     pub(super) fn list_change(&self, wanted: &BTreeSet<Address>) -> Option<(bool, AddressList)> {
@@ -164,9 +172,10 @@ impl Friendship {
     }
 
     /// Takes note of what the Friend sends. An answer to a Friend Poll is whatever comes that did not come before;
-    /// it toggles FSN, which acknowledges it.
+    /// it toggles FSN, which acknowledges it (MshPRT §3.6.6.4.2). So does what only looks like a message of the
+    /// Friend, as it would be at the front of the Friend Queue for ever.
     pub(super) fn note(&mut self, arrived: &Arrived) -> Option<Progress> {
-        let message = friendship_message(arrived);
+        let message = friendship_message(arrived).filter(|_| self.is_word_of_friend(arrived));
         let is_for_poll = matches!(self.question, Some(Question::Poll));
         let is_confirm = matches!(message, Some(FriendshipMessage::SubscriptionListConfirm { .. }));
         let place = (arrived.pdu.src, arrived.seq_auth());
@@ -174,9 +183,7 @@ impl Friendship {
             return None;
         }
         let update = match message {
-            Some(FriendshipMessage::Update { more_data, .. }) if arrived.pdu.src == self.friend => {
-                Some(more_data)
-            }
+            Some(FriendshipMessage::Update { more_data, .. }) => Some(more_data),
             _ => None,
         };
         if !self.is_established && update.is_none() {

@@ -243,6 +243,12 @@ impl LowPower {
         }
     }
 
+    /// Whether a PDU is what the Friend itself says to this node.
+    pub fn is_word_of_friend(&self, arrived: &Arrived) -> bool {
+        let State::Friends(friendship) = &self.state else { return false };
+        arrived.net_key_index == self.settings.net_key_index && friendship.is_word_of_friend(arrived)
+    }
+
     /// Takes an offer, or a confirmation, that is for the Low Power node.
     ///
     /// # Errors
@@ -253,9 +259,14 @@ impl LowPower {
         arrived: &Arrived,
         message: FriendshipMessage,
     ) -> Result<(), Discard> {
+        if arrived.net_key_index != self.settings.net_key_index {
+            return Err(Discard::Friendship);
+        }
         let is_flooding = arrived.credentials == Credentials::Flooding;
         match (message, &mut self.state) {
-            (FriendshipMessage::Offer(offer), State::Requested(_, best)) if is_flooding => {
+            (FriendshipMessage::Offer(offer), State::Requested(_, best))
+                if is_flooding && arrived.is_of_neighbour_to(self.address) =>
+            {
                 let criteria = self.settings.criteria;
                 let delay =
                     |offer: &FriendOffer| criteria.local_delay_ms(offer.receive_window_ms, offer.rssi);
@@ -268,15 +279,17 @@ impl LowPower {
                 }
                 Ok(())
             }
-            (FriendshipMessage::ClearConfirm { .. }, State::Leaving(friend, ..))
-                if is_flooding && arrived.pdu.src == *friend =>
+            (FriendshipMessage::ClearConfirm { lpn, lpn_counter }, State::Leaving(friend, counter, _))
+                if is_flooding
+                    && (arrived.pdu.src, arrived.pdu.dst) == (*friend, self.address.into())
+                    && (lpn, lpn_counter) == (self.address, *counter) =>
             {
                 self.state = State::Off;
                 self.timers = Timers::new();
                 Ok(())
             }
             (FriendshipMessage::SubscriptionListConfirm { transaction }, State::Friends(friendship))
-                if arrived.credentials == friendship.credentials() =>
+                if friendship.is_word_of_friend(arrived) =>
             {
                 if !friendship.confirm(transaction) {
                     return Err(Discard::Friendship);
@@ -291,7 +304,8 @@ impl LowPower {
     /// Takes note of whatever came under the material of the friendship: it may be what was asked for.
     pub fn note(&mut self, now: Instant, arrived: &Arrived) {
         let State::Friends(friendship) = &mut self.state else { return };
-        if arrived.credentials != friendship.credentials() {
+        let is_of_subnet = arrived.net_key_index == self.settings.net_key_index;
+        if !is_of_subnet || arrived.credentials != friendship.credentials() {
             return;
         }
         let was_established = friendship.is_established;

@@ -113,7 +113,7 @@ impl Node {
         low_power.and_then(LowPower::credentials).unwrap_or_default()
     }
 
-    /// Whether a PDU came from this Low Power node's Friend.
+    /// Whether a PDU came by this Low Power node's Friend, whoever sent it first.
     pub(super) fn is_from_friend(&self, arrived: &Arrived) -> bool {
         let link = self.low_power.as_ref().and_then(LowPower::link);
         link.is_some_and(|x| (x.net_key_index, x.credentials) == (arrived.net_key_index, arrived.credentials))
@@ -156,7 +156,7 @@ impl Node {
         let message = FriendshipMessage::decode(opcode, parameters).map_err(|_| Discard::TransportPdu)?;
         match message {
             FriendshipMessage::Update { flags, iv_index, .. } => {
-                if !self.is_from_friend(arrived) {
+                if !self.low_power.as_ref().is_some_and(|x| x.is_word_of_friend(arrived)) {
                     return Err(Discard::Friendship);
                 }
                 let subnet = self.keys.subnet(arrived.net_key_index).ok_or(Discard::Friendship)?;

@@ -1,0 +1,187 @@
+//! A Low Power node alone, against what its Friend and others say to it under keys that they have (MshPRT §3.6.6.4).
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+#[path = "common/bench.rs"]
+mod bench;
+#[path = "common/net.rs"]
+mod net;
+
+use std::time::Duration;
+
+use bench::{Bench, FRIEND, From, LPN, OTHER, flooding, material};
+use mesh_crypto::NetworkKeys;
+use mesh_proto::friend::FriendSettings;
+use mesh_proto::low_power::LowPowerSettings;
+use mesh_proto::node::{Command, NodeOptions};
+use mesh_wire::address::Address;
+use mesh_wire::beacon::NetworkFlags;
+use mesh_wire::foundation::{ConfigMessage, FeatureState};
+use mesh_wire::friendship::{Criteria, FriendOffer, FriendRequest, FriendshipMessage, PollTimeout};
+use mesh_wire::{IvIndex, KeyIndex, Transmit};
+use net::{SECOND, net_key, unicast};
+
+const OFFER: FriendOffer = FriendOffer {
+    receive_window_ms: 100,
+    queue_size: 64,
+    subscription_list_size: 32,
+    rssi: -60,
+    friend_counter: 0,
+};
+
+const fn from(src: u16) -> From {
+    From { src, dst: LPN, ttl: 0 }
+}
+
+fn low_power() -> LowPowerSettings {
+    LowPowerSettings {
+        poll_timeout: PollTimeout::of(30 * SECOND),
+        poll_interval: 2 * SECOND,
+        ..LowPowerSettings::default()
+    }
+}
+
+fn update(iv_index: u32, iv_update: bool) -> FriendshipMessage {
+    let flags = NetworkFlags { key_refresh: false, iv_update };
+    FriendshipMessage::Update { flags, iv_index: IvIndex(iv_index), more_data: false }
+}
+
+/// A Low Power node that looks for a Friend, and has just said so.
+fn looking(settings: LowPowerSettings) -> Bench {
+    let options = NodeOptions { low_power: Some(settings), ..NodeOptions::default() };
+    let mut bench = Bench::new(LPN, options);
+    bench.command(Command::LowPower(true));
+    request(&mut bench);
+    bench
+}
+
+/// The next thing that the node sends is a Friend Request.
+fn request(bench: &mut Bench) -> FriendRequest {
+    let (pdu, message) = bench.next_message(&[&flooding()], 60 * SECOND).unwrap();
+    let FriendshipMessage::Request(request) = message else { panic!("{message:?}") };
+    assert_eq!((u16::from(pdu.dst), u8::from(pdu.ttl)), (0xfffd, 0));
+    request
+}
+
+fn offer(bench: &mut Bench, src: u16, offer: FriendOffer) {
+    bench.say(&flooding(), from(src), &FriendshipMessage::Offer(offer));
+}
+
+/// The next thing that the node says to its Friend under their material, and lets the Receive Delay pass.
+fn asked(bench: &mut Bench, keys: &NetworkKeys) -> FriendshipMessage {
+    let (pdu, message) = bench.next_message(&[keys], 20 * SECOND).unwrap();
+    assert_eq!((u16::from(pdu.dst), u8::from(pdu.ttl)), (FRIEND, 0));
+    bench.wait(Duration::from_millis(100));
+    message
+}
+
+fn fsn(message: &FriendshipMessage) -> bool {
+    let FriendshipMessage::Poll { fsn } = message else { panic!("{message:?}") };
+    *fsn
+}
+
+/// A Low Power node whose Friend has just answered for the first time.
+fn befriended(settings: LowPowerSettings, offered: FriendOffer) -> (Bench, NetworkKeys) {
+    let mut bench = looking(settings);
+    bench.wait(Duration::from_millis(150));
+    offer(&mut bench, FRIEND, offered);
+    let keys = material(FRIEND, 0, 0);
+    assert!(!fsn(&asked(&mut bench, &keys)));
+    bench.say(&keys, from(FRIEND), &update(5, false));
+    assert_eq!(bench.node.friend(), Some(unicast(FRIEND)));
+    (bench, keys)
+}
+
+/// The same, with a Friend that knows what the node listens to.
+fn settled() -> (Bench, NetworkKeys) {
+    let (mut bench, keys) = befriended(low_power(), OFFER);
+    let FriendshipMessage::SubscriptionListAdd { transaction, .. } = asked(&mut bench, &keys) else {
+        panic!("a list");
+    };
+    bench.say(&keys, from(FRIEND), &FriendshipMessage::SubscriptionListConfirm { transaction });
+    (bench, keys)
+}
+
+fn iv(bench: &Bench) -> (u32, bool) {
+    let iv = bench.node.iv_update();
+    (iv.index().0, iv.is_in_progress())
+}
+
+#[test]
+fn a_friend_update_is_taken_from_the_friend_alone() {
+    let (mut bench, keys) = settled();
+    let none_of_it = [
+        ("of somebody else", from(OTHER)),
+        ("relayed", From { ttl: 3, ..from(FRIEND) }),
+        ("to all nodes", From { dst: 0xffff, ..from(FRIEND) }),
+    ];
+    for (what, from) in none_of_it {
+        asked(&mut bench, &keys);
+        bench.say(&keys, from, &update(6, true));
+        assert_eq!(iv(&bench), (5, false), "{what}");
+    }
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &update(6, true));
+    assert_eq!(iv(&bench), (6, true));
+}
+
+#[test]
+fn no_friendship_begins_with_an_update_of_somebody_else() {
+    let mut bench = looking(low_power());
+    offer(&mut bench, FRIEND, OFFER);
+    let keys = material(FRIEND, 0, 0);
+    for from in [from(OTHER), From { ttl: 3, ..from(FRIEND) }, From { dst: 0xffff, ..from(FRIEND) }] {
+        asked(&mut bench, &keys);
+        bench.say(&keys, from, &update(5, false));
+        assert_eq!(bench.node.friend(), None, "{from:?}");
+    }
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &update(5, false));
+    assert_eq!(bench.node.friend(), Some(unicast(FRIEND)));
+}
+
+#[test]
+fn what_others_put_into_the_queue_goes_out_of_it_whatever_it_is() {
+    let (mut bench, keys) = settled();
+    let mut before = fsn(&asked(&mut bench, &keys));
+    // What a Friend stores has the source and TTL of who sent it (§3.6.6.3.2).
+    let stored = From { ttl: 4, ..from(OTHER) };
+    for message in [FriendshipMessage::SubscriptionListConfirm { transaction: 0 }, update(6, true)] {
+        bench.say(&keys, stored, &message);
+        let after = fsn(&asked(&mut bench, &keys));
+        assert_ne!(before, after, "{message:?} is acknowledged");
+        before = after;
+    }
+    assert_eq!(iv(&bench), (5, false));
+    // A late confirmation of the Friend is no answer to a poll.
+    bench.say(&keys, from(FRIEND), &FriendshipMessage::SubscriptionListConfirm { transaction: 0 });
+    assert_eq!(fsn(&asked(&mut bench, &keys)), before);
+}
+
+#[test]
+fn a_list_is_confirmed_by_the_friend_alone_with_the_number_that_it_was_told() {
+    let (mut bench, keys) = befriended(low_power(), OFFER);
+    let add = asked(&mut bench, &keys);
+    let FriendshipMessage::SubscriptionListAdd { transaction: 0, .. } = add else { panic!("{add:?}") };
+    let confirm = |transaction| FriendshipMessage::SubscriptionListConfirm { transaction };
+    bench.say(&keys, from(OTHER), &confirm(0));
+    bench.say(&keys, From { ttl: 3, ..from(FRIEND) }, &confirm(0));
+    bench.say(&keys, From { dst: 0xffff, ..from(FRIEND) }, &confirm(0));
+    bench.say(&keys, from(FRIEND), &confirm(1));
+    assert_eq!(asked(&mut bench, &keys), add, "it asks once more");
+    bench.say(&keys, from(FRIEND), &confirm(0));
+    fsn(&asked(&mut bench, &keys));
+}
+
+#[test]
+fn an_offer_is_taken_in_its_subnet_for_this_node_from_a_neighbour() {
+    let mut bench = looking(low_power());
+    let one = KeyIndex::new(1).unwrap();
+    bench.command(Command::Configure(ConfigMessage::NetKeyAdd { index: one, key: net_key(2) }));
+    let message = FriendshipMessage::Offer(OFFER);
+    bench.say(&NetworkKeys::flooding(&net_key(2)), from(FRIEND), &message);
+    bench.say(&flooding(), From { ttl: 3, ..from(FRIEND) }, &message);
+    bench.say(&flooding(), From { dst: 0xffff, ..from(FRIEND) }, &message);
+    request(&mut bench);
+    offer(&mut bench, FRIEND, OFFER);
+    fsn(&asked(&mut bench, &material(FRIEND, 1, 0)));
+}
