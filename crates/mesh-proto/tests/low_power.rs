@@ -185,3 +185,41 @@ fn an_offer_is_taken_in_its_subnet_for_this_node_from_a_neighbour() {
     offer(&mut bench, FRIEND, OFFER);
     fsn(&asked(&mut bench, &material(FRIEND, 1, 0)));
 }
+
+/// Which of two that offer the node chooses: the second of two.
+fn chosen(settings: LowPowerSettings, offers: [FriendOffer; 2]) -> Option<u16> {
+    let mut bench = looking(settings);
+    offer(&mut bench, OTHER, offers[0]);
+    bench.wait(Duration::from_millis(100));
+    offer(&mut bench, FRIEND, offers[1]);
+    let keys = [&flooding(), &material(OTHER, 0, 0), &material(FRIEND, 0, 0)];
+    let (pdu, message) = bench.next_message(&keys, 60 * SECOND).unwrap();
+    matches!(message, FriendshipMessage::Poll { .. }).then(|| pdu.dst.into())
+}
+
+#[test]
+fn a_friend_is_chosen_by_what_it_can_hold_then_by_window_and_strength_then_by_its_queue() {
+    // The better of two, and the worse.
+    let cases = [
+        ("the list holds all", OFFER, FriendOffer { subscription_list_size: 0, rssi: -40, ..OFFER }),
+        ("a short window", OFFER, FriendOffer { receive_window_ms: 200, queue_size: 128, ..OFFER }),
+        ("a strong signal", OFFER, FriendOffer { rssi: -80, queue_size: 128, ..OFFER }),
+        ("a known strength", OFFER, FriendOffer { rssi: 127, queue_size: 128, ..OFFER }),
+        ("a long queue", OFFER, FriendOffer { queue_size: 32, ..OFFER }),
+        ("a longer list is of no use", OFFER, FriendOffer { subscription_list_size: 64, rssi: -61, ..OFFER }),
+        ("the queue is long enough", OFFER, FriendOffer { queue_size: 16, rssi: -40, ..OFFER }),
+    ];
+    for (why, better, worse) in cases {
+        assert_eq!(chosen(low_power(), [better, worse]), Some(OTHER), "{why}");
+        assert_eq!(chosen(low_power(), [worse, better]), Some(FRIEND), "{why}");
+    }
+    // What the criteria weigh more decides: the window by 2.5, or the strength.
+    let (near, quick) = (FriendOffer { rssi: -50, ..OFFER }, FriendOffer { receive_window_ms: 92, ..OFFER });
+    let weigh = |rssi, window| {
+        let criteria = Criteria::new(rssi, window, 5).unwrap();
+        chosen(LowPowerSettings { criteria, ..low_power() }, [near, quick])
+    };
+    assert_eq!((weigh(3, 0), weigh(0, 3)), (Some(OTHER), Some(FRIEND)));
+    let small = FriendOffer { queue_size: 31, ..OFFER };
+    assert_eq!(chosen(low_power(), [small, small]), None, "no queue is long enough");
+}

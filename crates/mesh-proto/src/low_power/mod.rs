@@ -4,6 +4,7 @@
 mod friendship;
 
 use alloc::collections::{BTreeSet, VecDeque};
+use core::cmp::Reverse;
 use core::time::Duration;
 
 use clock::{Instant, Timers};
@@ -264,20 +265,10 @@ impl LowPower {
         }
         let is_flooding = arrived.credentials == Credentials::Flooding;
         match (message, &mut self.state) {
-            (FriendshipMessage::Offer(offer), State::Requested(_, best))
+            (FriendshipMessage::Offer(offer), State::Requested(..))
                 if is_flooding && arrived.is_of_neighbour_to(self.address) =>
             {
-                let criteria = self.settings.criteria;
-                let delay =
-                    |offer: &FriendOffer| criteria.local_delay_ms(offer.receive_window_ms, offer.rssi);
-                if best.as_ref().is_none_or(|(_, best)| delay(&offer) < delay(best)) {
-                    *best = Some((arrived.pdu.src, offer));
-                }
-                let end = now + OFFERS_COMPARED;
-                if self.timers.get(&Timer::Choose).is_some_and(|at| at > end) {
-                    self.timers.set(Timer::Choose, end);
-                }
-                Ok(())
+                self.compare(now, arrived.pdu.src, offer)
             }
             (FriendshipMessage::ClearConfirm { lpn, lpn_counter }, State::Leaving(friend, counter, _))
                 if is_flooding
@@ -299,6 +290,34 @@ impl LowPower {
             }
             _ => Err(Discard::Friendship),
         }
+    }
+
+    /// Holds an offer against the best so far.
+    fn compare(&mut self, now: Instant, friend: UnicastAddress, offer: FriendOffer) -> Result<(), Discard> {
+        if offer.queue_size < self.settings.criteria.min_queue_size() {
+            return Err(Discard::Friendship);
+        }
+        let rank = self.rank(&offer);
+        let State::Requested(lpn_counter, best) = &self.state else { return Err(Discard::Friendship) };
+        if best.as_ref().is_none_or(|(_, best)| rank < self.rank(best)) {
+            self.state = State::Requested(*lpn_counter, Some((friend, offer)));
+        }
+        let end = now + OFFERS_COMPARED;
+        if self.timers.get(&Timer::Choose).is_some_and(|at| at > end) {
+            self.timers.set(Timer::Choose, end);
+        }
+        Ok(())
+    }
+
+    /// How good an offer is; the less, the better. What is not in the Friend Subscription List is never heard, so
+    /// that comes first: how many addresses it has no room for. Then what the radio costs and how sure an answer is,
+    /// as the criteria weigh ReceiveWindow and RSSI (§3.6.6.3.1). A queue beyond the least that was asked for decides
+    /// between equals.
+    fn rank(&self, offer: &FriendOffer) -> (usize, i32, Reverse<u8>) {
+        let left_out = self.wanted.len().saturating_sub(offer.subscription_list_size.into());
+        let rssi = if offer.rssi == FriendOffer::RSSI_UNKNOWN { i8::MIN } else { offer.rssi };
+        let delay = self.settings.criteria.local_delay_ms(offer.receive_window_ms, rssi);
+        (left_out, delay, Reverse(offer.queue_size))
     }
 
     /// Takes note of whatever came under the material of the friendship: it may be what was asked for.
