@@ -223,3 +223,23 @@ fn a_friend_is_chosen_by_what_it_can_hold_then_by_window_and_strength_then_by_it
     let small = FriendOffer { queue_size: 31, ..OFFER };
     assert_eq!(chosen(low_power(), [small, small]), None, "no queue is long enough");
 }
+
+#[test]
+fn requests_are_more_than_1_1_seconds_apart_whatever_the_host_does() {
+    let mut bench = looking(low_power());
+    let mut last = bench.now;
+    for pause_ms in [0, 10, 300, 900, 1050] {
+        bench.wait(Duration::from_millis(pause_ms));
+        bench.command(Command::LowPower(false));
+        bench.command(Command::LowPower(true));
+        request(&mut bench);
+        assert!(bench.now - last > Duration::from_millis(1100), "{:?}", bench.now - last);
+        last = bench.now;
+    }
+    // Nobody answers.
+    for _ in 0..4 {
+        request(&mut bench);
+        assert!(bench.now - last > Duration::from_millis(1100), "{:?}", bench.now - last);
+        last = bench.now;
+    }
+}

@@ -23,6 +23,9 @@ use friendship::{Friendship, Progress};
 /// How long after a Friend Request offers are listened for; the first come after 100 ms.
 const OFFERS_END: Duration = Duration::from_millis(1100);
 
+/// Two Friend Requests are further apart than this (MshPRT §3.6.6.4.1).
+const MIN_BETWEEN_REQUESTS: Duration = Duration::from_millis(1100);
+
 /// How long after the first offer that will do others may still come; it holds for a second.
 const OFFERS_COMPARED: Duration = Duration::from_millis(300);
 
@@ -130,6 +133,8 @@ pub struct LowPower {
     /// LPNCounter.
     counter: u16,
     previous: Option<UnicastAddress>,
+    /// When the last Friend Request was sent.
+    requested: Option<Instant>,
     /// Friend Requests in a row that came to nothing.
     failures: u32,
     /// What the node listens to, beside its own elements.
@@ -149,6 +154,7 @@ impl LowPower {
             elements,
             counter: 0,
             previous: None,
+            requested: None,
             failures: 0,
             wanted: BTreeSet::new(),
             state: State::Off,
@@ -383,8 +389,9 @@ impl LowPower {
     /// Looks for a Friend after `pause` and a random time, so that nodes that lost theirs together do not ask together.
     fn look(&mut self, now: Instant, pause: Duration) {
         self.state = State::Alone;
+        let earliest = self.requested.map_or(now, |at| at + MIN_BETWEEN_REQUESTS);
         let jitter = Duration::from_millis(u64::from(100 + self.rng.next_u32() % 400));
-        self.timers.set(Timer::Request, now + pause + jitter);
+        self.timers.set(Timer::Request, (now + pause).max(earliest) + jitter);
     }
 
     fn request(&mut self, now: Instant) {
@@ -396,6 +403,7 @@ impl LowPower {
             elements: self.elements,
             lpn_counter: self.counter,
         };
+        self.requested = Some(now);
         self.state = State::Requested(self.counter, None);
         self.counter = self.counter.wrapping_add(1);
         self.outputs.push_back(Output::Send {
