@@ -243,3 +243,51 @@ fn requests_are_more_than_1_1_seconds_apart_whatever_the_host_does() {
         last = bench.now;
     }
 }
+
+#[test]
+fn a_friend_that_may_have_taken_the_first_poll_is_told_when_the_node_has_enough() {
+    let mut bench = looking(low_power());
+    offer(&mut bench, FRIEND, OFFER);
+    fsn(&asked(&mut bench, &material(FRIEND, 0, 0)));
+    bench.command(Command::LowPower(false));
+    let clear = FriendshipMessage::Clear { lpn: unicast(LPN), lpn_counter: 0 };
+    for time in 0..3 {
+        let (pdu, message) = bench.next_message(&[&flooding()], 2 * SECOND).unwrap();
+        assert_eq!((u16::from(pdu.dst), u8::from(pdu.ttl), message), (FRIEND, 0, clear.clone()), "{time}");
+        // To say so again changes nothing.
+        bench.command(Command::LowPower(false));
+        let confirms = [
+            (from(OTHER), LPN, 0),
+            (from(FRIEND), OTHER, 0),
+            (from(FRIEND), LPN, 1),
+            (From { dst: 0xffff, ..from(FRIEND) }, LPN, 0),
+        ];
+        for (from, lpn, lpn_counter) in confirms {
+            let confirm = FriendshipMessage::ClearConfirm { lpn: unicast(lpn), lpn_counter };
+            bench.say(&flooding(), from, &confirm);
+        }
+    }
+    bench.wait(20 * SECOND);
+    // Once it is confirmed, that is the end of it.
+    let (mut bench, _) = settled();
+    bench.command(Command::LowPower(false));
+    bench.next_message(&[&flooding()], SECOND).unwrap();
+    let confirm = FriendshipMessage::ClearConfirm { lpn: unicast(LPN), lpn_counter: 0 };
+    bench.say(&flooding(), from(FRIEND), &confirm);
+    bench.wait(20 * SECOND);
+}
+
+#[test]
+fn a_friend_that_does_not_answer_six_polls_is_told_that_it_is_none() {
+    let mut bench = looking(low_power());
+    offer(&mut bench, FRIEND, OFFER);
+    let keys = material(FRIEND, 0, 0);
+    for _ in 0..6 {
+        assert!(!fsn(&asked(&mut bench, &keys)));
+    }
+    let (pdu, message) = bench.next_message(&[&flooding()], 20 * SECOND).unwrap();
+    let clear = FriendshipMessage::Clear { lpn: unicast(LPN), lpn_counter: 0 };
+    assert_eq!((u16::from(pdu.dst), u8::from(pdu.ttl), message), (FRIEND, 0, clear));
+    // It was never a Friend, so that there is none for the next one to tell.
+    assert_eq!(request(&mut bench).previous, None);
+}

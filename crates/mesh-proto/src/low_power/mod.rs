@@ -215,13 +215,15 @@ impl LowPower {
 
     /// Ends the friendship, and looks for no other.
     pub fn switch_off(&mut self) {
+        if let State::Leaving(..) = self.state {
+            return;
+        }
         self.timers = Timers::new();
         if let State::Friends(friendship) = core::mem::replace(&mut self.state, State::Off) {
             self.forget(&friendship);
-            if friendship.is_established {
-                self.state = State::Leaving(friendship.friend, friendship.parameters.lpn_counter, CLEARS);
-                self.timers.set(Timer::Clear, Instant::ORIGIN);
-            }
+            // For the Friend it begins with the first Friend Poll, whose answer may be lost or on its way.
+            self.state = State::Leaving(friendship.friend, friendship.parameters.lpn_counter, CLEARS);
+            self.timers.set(Timer::Clear, Instant::ORIGIN);
         }
     }
 
@@ -455,6 +457,8 @@ impl LowPower {
         if !friendship.is_established && friendship.misses >= POLLS_TO_ESTABLISH {
             if let State::Friends(friendship) = core::mem::replace(&mut self.state, State::Alone) {
                 self.forget(&friendship);
+                // It may have heard the polls; the next Friend tells the last one that answered, not this.
+                self.send_clear(friendship.friend, friendship.parameters.lpn_counter);
             }
             self.fail(now);
             return;
@@ -485,11 +489,15 @@ impl LowPower {
             return;
         };
         self.state = State::Leaving(friend, lpn_counter, left);
+        self.send_clear(friend, lpn_counter);
+        self.timers.set(Timer::Clear, now + CLEAR_REPEAT);
+    }
+
+    fn send_clear(&mut self, friend: UnicastAddress, lpn_counter: u16) {
         self.outputs.push_back(Output::Send {
             credentials: Credentials::Flooding,
             dst: Address::Unicast(friend),
             message: FriendshipMessage::Clear { lpn: self.address, lpn_counter },
         });
-        self.timers.set(Timer::Clear, now + CLEAR_REPEAT);
     }
 }
