@@ -276,7 +276,8 @@ impl LowPower {
             (FriendshipMessage::Offer(offer), State::Requested(..))
                 if is_flooding && arrived.is_of_neighbour_to(self.address) =>
             {
-                self.compare(now, arrived.pdu.src, offer)
+                self.compare(now, arrived.pdu.src, offer);
+                Ok(())
             }
             (FriendshipMessage::ClearConfirm { lpn, lpn_counter }, State::Leaving(friend, counter, _))
                 if is_flooding
@@ -301,12 +302,9 @@ impl LowPower {
     }
 
     /// Holds an offer against the best so far.
-    fn compare(&mut self, now: Instant, friend: UnicastAddress, offer: FriendOffer) -> Result<(), Discard> {
-        if offer.queue_size < self.settings.criteria.min_queue_size() {
-            return Err(Discard::Friendship);
-        }
+    fn compare(&mut self, now: Instant, friend: UnicastAddress, offer: FriendOffer) {
         let rank = self.rank(&offer);
-        let State::Requested(lpn_counter, best) = &self.state else { return Err(Discard::Friendship) };
+        let State::Requested(lpn_counter, best) = &self.state else { return };
         if best.as_ref().is_none_or(|(_, best)| rank < self.rank(best)) {
             self.state = State::Requested(*lpn_counter, Some((friend, offer)));
         }
@@ -314,18 +312,18 @@ impl LowPower {
         if self.timers.get(&Timer::Choose).is_some_and(|at| at > end) {
             self.timers.set(Timer::Choose, end);
         }
-        Ok(())
     }
 
-    /// How good an offer is; the less, the better. What is not in the Friend Subscription List is never heard, so
-    /// that comes first: how many addresses it has no room for. Then what the radio costs and how sure an answer is,
-    /// as the criteria weigh ReceiveWindow and RSSI (§3.6.6.3.1). A queue beyond the least that was asked for decides
-    /// between equals.
-    fn rank(&self, offer: &FriendOffer) -> (usize, i32, Reverse<u8>) {
+    /// How good an offer is; the less, the better. A queue that is shorter than what was asked for is the last choice:
+    /// the Friend of the sample data has one. What is not in the Friend Subscription List is never heard, so that comes
+    /// next: how many addresses it has no room for. Then what the radio costs and how sure an answer is, as the
+    /// criteria weigh ReceiveWindow and RSSI (§3.6.6.3.1). A longer queue decides between equals.
+    fn rank(&self, offer: &FriendOffer) -> (bool, usize, i32, Reverse<u8>) {
+        let is_short = offer.queue_size < self.settings.criteria.min_queue_size();
         let left_out = self.wanted.len().saturating_sub(offer.subscription_list_size.into());
         let rssi = if offer.rssi == FriendOffer::RSSI_UNKNOWN { i8::MIN } else { offer.rssi };
         let delay = self.settings.criteria.local_delay_ms(offer.receive_window_ms, rssi);
-        (left_out, delay, Reverse(offer.queue_size))
+        (is_short, left_out, delay, Reverse(offer.queue_size))
     }
 
     /// Takes note of whatever came under the material of the friendship: it may be what was asked for.
