@@ -167,7 +167,7 @@ fn the_low_power_node_of_the_samples() {
     // was not answered.
     let (add, _) = bench.next();
     let add = bench.opens(&add, &friendship());
-    assert_eq!((u32::from(add.seq), add.transport_pdu.to_vec()), (3, vec![7, 0, 0xff, 0xff]));
+    assert_eq!((u32::from(add.seq), add.transport_pdu.to_vec()), (3, vec![7, 0, 0xff, 0xfe, 0xff, 0xff]));
     let confirm = FriendshipMessage::SubscriptionListConfirm { transaction: 0 };
     let confirm = NetworkPdu {
         ctl: true,

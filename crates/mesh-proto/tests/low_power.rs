@@ -292,3 +292,68 @@ fn a_friend_that_does_not_answer_six_polls_is_told_that_it_is_none() {
     // It was never a Friend, so that there is none for the next one to tell.
     assert_eq!(request(&mut bench).previous, None);
 }
+
+fn listed(message: &FriendshipMessage) -> Vec<u16> {
+    let FriendshipMessage::SubscriptionListAdd { addresses, .. } = message else { panic!("{message:?}") };
+    addresses.iter().map(|&address| address.into()).collect()
+}
+
+#[test]
+fn a_list_that_is_too_short_has_the_fixed_groups_first_and_all_nodes_before_them() {
+    for (size, expected) in [(1, vec![0xffff]), (2, vec![0xfffe, 0xffff]), (3, vec![0xc001, 0xfffe, 0xffff])] {
+        let settings = low_power();
+        let options = NodeOptions { low_power: Some(settings), ..NodeOptions::default() };
+        let mut bench = Bench::new(LPN, options);
+        for group in [0xc000, 0xc001] {
+            let model = mesh_wire::foundation::ModelRef { element: unicast(LPN), model: net::MODEL };
+            let change = mesh_wire::foundation::SubscriptionChange::Add;
+            let address = Address::from(group);
+            bench.command(Command::Configure(ConfigMessage::ModelSubscriptionChange {
+                change,
+                address,
+                model,
+            }));
+        }
+        let retransmit = Transmit::from_octet(0);
+        let relay = ConfigMessage::RelaySet { relay: FeatureState::Enabled, retransmit };
+        bench.command(Command::Configure(relay));
+        bench.command(Command::LowPower(true));
+        request(&mut bench);
+        offer(&mut bench, FRIEND, FriendOffer { subscription_list_size: size, ..OFFER });
+        let keys = material(FRIEND, 0, 0);
+        asked(&mut bench, &keys);
+        bench.say(&keys, from(FRIEND), &update(5, false));
+        let mut list = listed(&asked(&mut bench, &keys));
+        list.sort_unstable();
+        assert_eq!(list, expected);
+    }
+}
+
+#[test]
+fn a_friend_is_told_of_the_fixed_groups_of_the_features_that_are_on() {
+    let options = NodeOptions {
+        low_power: Some(low_power()),
+        friend: Some(FriendSettings::default()),
+        proxy: true,
+        ..NodeOptions::default()
+    };
+    let mut bench = Bench::new(LPN, options);
+    bench.command(Command::LowPower(true));
+    request(&mut bench);
+    offer(&mut bench, FRIEND, OFFER);
+    let keys = material(FRIEND, 0, 0);
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &update(5, false));
+    let mut list = listed(&asked(&mut bench, &keys));
+    list.sort_unstable();
+    assert_eq!(list, [0xfffc, 0xfffd, 0xffff]);
+    bench.say(&keys, from(FRIEND), &FriendshipMessage::SubscriptionListConfirm { transaction: 0 });
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &update(5, false));
+    bench.command(Command::Configure(ConfigMessage::FriendSet { friend: FeatureState::Disabled }));
+    let FriendshipMessage::SubscriptionListRemove { transaction: 1, addresses } = asked(&mut bench, &keys)
+    else {
+        panic!("a list");
+    };
+    assert_eq!(addresses.to_vec(), [Address::from(0xfffd)]);
+}

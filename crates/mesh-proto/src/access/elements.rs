@@ -240,7 +240,7 @@ impl Reach {
 }
 
 /// Whether a node with these features in use belongs to a fixed group.
-fn is_member(group: GroupAddress, features: Features) -> bool {
+pub(crate) fn is_member(group: GroupAddress, features: Features) -> bool {
     match group {
         GroupAddress::ALL_NODES => true,
         GroupAddress::ALL_RELAYS => features.contains(Features::RELAY),

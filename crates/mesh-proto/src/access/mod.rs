@@ -3,6 +3,7 @@
 mod elements;
 mod server;
 
+pub(crate) use elements::is_member;
 pub use elements::{Element, Elements, MAX_BINDINGS, MAX_SUBSCRIPTIONS, ModelEntry, Reach};
 pub(crate) use server::ServerEntry;
 pub use server::{Access, Context, Periodic, Place, ReceivedMessage, Server};

@@ -109,7 +109,8 @@ impl Friendship {
     /// far as one message and the list can hold them.
     pub(super) fn list_change(&self, wanted: &BTreeSet<Address>) -> Option<(bool, AddressList)> {
         let size = usize::from(self.offer.subscription_list_size);
-        let wanted: BTreeSet<Address> = wanted.iter().copied().take(size).collect();
+        // Of a list that is too short the highest addresses have a place: all nodes, the other fixed groups, groups.
+        let wanted: BTreeSet<Address> = wanted.iter().rev().copied().take(size).collect();
         let first = |addresses: &mut dyn Iterator<Item = Address>| {
             addresses.take(MAX_LISTED).collect::<AddressList>()
         };

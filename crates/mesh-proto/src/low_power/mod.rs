@@ -244,8 +244,7 @@ impl LowPower {
 
     /// Tells what the node listens to: its Friend is told of changes.
     pub fn listen_to(&mut self, now: Instant, addresses: impl IntoIterator<Item = Address>) {
-        let all_nodes = Address::Group(GroupAddress::ALL_NODES);
-        let wanted: BTreeSet<Address> = addresses.into_iter().chain([all_nodes]).collect();
+        let wanted: BTreeSet<Address> = addresses.into_iter().collect();
         if wanted != self.wanted {
             self.wanted = wanted;
             self.poll(now);

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 
 use clock::Instant;
 use mesh_crypto::{FriendshipParameters, Mic};
-use mesh_wire::address::{Address, UnicastAddress};
+use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
 use mesh_wire::beacon::NetworkFlags;
 use mesh_wire::foundation::Features;
 use mesh_wire::friendship::FriendshipMessage;
@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 use rand_core::SeedableRng as _;
 
 use super::{CommandError, Event, FriendshipRole, Node, NodeOptions, OutgoingMessage, SendError};
+use crate::access::is_member;
 use crate::discard::Discard;
 use crate::foundation::FeatureStates;
 use crate::friend::{self, Friend, OwnMessage, Stored};
@@ -54,6 +55,17 @@ pub(super) fn features(
     let friend = options.friend.map(|settings| Friend::new(address, settings, SarReceiver::default()));
     let low_power = options.low_power.map(|settings| LowPower::new(address, elements, settings, rng));
     (friend, low_power)
+}
+
+/// The fixed groups that a node with these features belongs to (MshPRT table 3.27).
+fn fixed_groups(features: Features) -> impl Iterator<Item = Address> {
+    let groups = [
+        GroupAddress::ALL_NODES,
+        GroupAddress::ALL_RELAYS,
+        GroupAddress::ALL_FRIENDS,
+        GroupAddress::ALL_PROXIES,
+    ];
+    groups.into_iter().filter(move |&group| is_member(group, features)).map(Address::Group)
 }
 
 /// What the node is to others.
@@ -98,13 +110,15 @@ impl Node {
         if let Some(friend) = &mut self.friend {
             friend.end(|subnet| !is_on || keys.subnet(subnet).is_none());
         }
+        let fixed_groups = fixed_groups(self.features());
         let Some(low_power) = &mut self.low_power else { return };
         if self.is_started && keys.subnet(low_power.subnet()).is_none() {
             low_power.switch_off();
         }
         let subscriptions = self.elements.models().flat_map(|(_, model)| &model.subscriptions);
         let heartbeats = self.heartbeats.subscribed(now).filter(|address| address.unicast().is_none());
-        low_power.listen_to(now, subscriptions.map(Destination::address).chain(heartbeats));
+        let subscriptions = subscriptions.map(Destination::address);
+        low_power.listen_to(now, subscriptions.chain(heartbeats).chain(fixed_groups));
     }
 
     /// The material under which a message is sent; `by_friend`: under that of a friendship, if there is one.
