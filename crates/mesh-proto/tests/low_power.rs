@@ -11,8 +11,8 @@ use std::time::Duration;
 use bench::{Bench, FRIEND, From, LPN, OTHER, flooding, material};
 use mesh_crypto::NetworkKeys;
 use mesh_proto::friend::FriendSettings;
-use mesh_proto::low_power::LowPowerSettings;
-use mesh_proto::node::{Command, NodeOptions};
+use mesh_proto::low_power::{LowPowerSettings, LowPowerSettingsError};
+use mesh_proto::node::{Command, CommandError, NodeOptions};
 use mesh_wire::address::Address;
 use mesh_wire::beacon::NetworkFlags;
 use mesh_wire::foundation::{ConfigMessage, FeatureState};
@@ -356,4 +356,68 @@ fn a_friend_is_told_of_the_fixed_groups_of_the_features_that_are_on() {
         panic!("a list");
     };
     assert_eq!(addresses.to_vec(), [Address::from(0xfffd)]);
+}
+
+#[test]
+fn settings_that_allow_no_friendship_are_refused_with_a_reason() {
+    use LowPowerSettingsError as E;
+    let (ms, second) = (Duration::from_millis, SECOND);
+    let with = LowPowerSettings::with_times;
+    let longest = Duration::from_millis(0x34_bbff * 100);
+    assert!(with(ms(10), second, ms(999)).is_ok() && with(ms(255), longest, second).is_ok());
+    assert_eq!(with(ms(9), second, ms(100)), Err(E::ReceiveDelay(ms(9))));
+    assert_eq!(with(ms(256), second, ms(100)), Err(E::ReceiveDelay(ms(256))));
+    assert_eq!(with(ms(100), ms(999), ms(100)), Err(E::PollTimeout(ms(999))));
+    assert_eq!(with(ms(100), longest + ms(100), second), Err(E::PollTimeout(longest + ms(100))));
+    let (interval, timeout) = (60 * second, 60 * second);
+    assert_eq!(with(ms(100), timeout, interval), Err(E::PollInterval { interval, timeout }));
+    let text = E::PollInterval { interval, timeout }.to_string();
+    assert!(text.contains("60s") && !text.contains('\n'), "{text}");
+    // So it is where the settings are put together by hand.
+    for (settings, error) in [
+        (LowPowerSettings { receive_delay_ms: 9, ..low_power() }, E::ReceiveDelay(ms(9))),
+        (
+            LowPowerSettings { poll_interval: 31 * second, ..low_power() },
+            E::PollInterval { interval: 31 * second, timeout: 30 * second },
+        ),
+    ] {
+        let options = NodeOptions { low_power: Some(settings), ..NodeOptions::default() };
+        let mut bench = Bench::new(LPN, options);
+        let answer = bench.node.handle_command(bench.now, Command::LowPower(true));
+        assert_eq!(answer, Err(CommandError::LowPowerSettings(error)));
+        bench.wait(60 * second);
+    }
+}
+
+#[test]
+fn a_friendship_lasts_though_the_interval_leaves_no_time_for_repetitions() {
+    let poll_timeout = PollTimeout::of(5 * SECOND);
+    let poll_interval = Duration::from_millis(4950);
+    let (mut bench, keys) =
+        befriended(LowPowerSettings { poll_timeout, poll_interval, ..low_power() }, OFFER);
+    let FriendshipMessage::SubscriptionListAdd { .. } = asked(&mut bench, &keys) else { panic!("a list") };
+    bench.say(&keys, from(FRIEND), &FriendshipMessage::SubscriptionListConfirm { transaction: 0 });
+    for _ in 0..5 {
+        // Three polls are lost.
+        let polls: Vec<bool> = (0..4).map(|_| fsn(&asked(&mut bench, &keys))).collect();
+        assert!(polls.iter().all(|&fsn| fsn == polls[0]), "{polls:?}");
+        bench.say(&keys, from(FRIEND), &update(5, false));
+        assert_eq!(bench.node.friend(), Some(unicast(FRIEND)));
+    }
+}
+
+#[test]
+fn a_friend_update_that_is_played_back_acknowledges_nothing() {
+    let (mut bench, keys) = settled();
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &update(5, false));
+    let old = bench.said.clone();
+    // So much later that neither the friendship nor the network message cache knows of it.
+    for _ in 0..600 {
+        asked(&mut bench, &keys);
+        bench.say(&keys, from(FRIEND), &update(5, false));
+    }
+    let before = fsn(&asked(&mut bench, &keys));
+    bench.play(&old);
+    assert_eq!(fsn(&asked(&mut bench, &keys)), before, "what the Friend has not been able to say it says again");
 }

@@ -375,7 +375,8 @@ fn data_that_cannot_be_used_is_refused() {
         (with(23, &[0x80, 0]), 1, Some(ErrorCode::InvalidData)),
         (with(23, &[0, 0]), 1, Some(ErrorCode::InvalidData)),
         (with(16, &[0x10, 0]), 1, Some(ErrorCode::InvalidData)),
-        (with(18, &[0x04]), 1, Some(ErrorCode::InvalidData)),
+        // Reserved flags are ignored (table 5.48).
+        (with(18, &[0xfc]), 1, None),
         (with(23, &[0x7f, 0xff]), 2, Some(ErrorCode::CannotAssignAddresses)),
         (with(23, &[0x7f, 0xff]), 1, None),
         (good, 2, None),

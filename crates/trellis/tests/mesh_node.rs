@@ -122,3 +122,19 @@ fn a_node_provisions_a_lamp_in_simulated_air_and_goes_on_after_being_killed() {
     third.process.wait().unwrap();
     std::fs::remove_dir_all(&folder).unwrap();
 }
+
+#[test]
+fn times_that_allow_no_friendship_are_refused_in_a_sentence() {
+    for (flag, time, sentence) in [
+        ("--receive-delay", "9ms", "a Receive Delay of 9ms cannot be asked for; it is 10 to 255 ms"),
+        ("--poll-timeout", "96h", "a Poll Timeout of 345600s cannot be asked for"),
+        ("--poll-interval", "60s", "a node that asks every 60s loses a Friend with a Poll Timeout of 60s"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_trellis"));
+        command.args(["mesh-node", "--bearer", "sim:0", "--features", "low-power", flag, time]);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        assert!(!output.status.success(), "{flag}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains(sentence) && text.trim().lines().count() == 1, "{text}");
+    }
+}

@@ -8,6 +8,7 @@ use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::friendship::{AddressList, FriendOffer, FriendshipMessage, MAX_LISTED};
 use mesh_wire::lower_transport::LowerTransportPdu;
 
+use super::LowPowerSettings;
 use crate::keys::Credentials;
 use crate::network::Arrived;
 
@@ -67,6 +68,8 @@ pub(super) struct Friendship {
     is_drained: bool,
     /// What came last: a late copy of it is no answer to a later question.
     recent: VecDeque<(UnicastAddress, SeqAuth)>,
+    /// Of the last Friend Update that was taken: those of a Friend come in their order.
+    updated: Option<SeqAuth>,
     /// TransactionNumber of the next change.
     transaction: u8,
     /// The Friend Subscription List, as far as it is confirmed.
@@ -88,6 +91,7 @@ impl Friendship {
             question: None,
             is_drained: true,
             recent: VecDeque::new(),
+            updated: None,
             transaction: 0,
             confirmed: BTreeSet::new(),
         }
@@ -162,6 +166,14 @@ impl Friendship {
         (now + receive_delay.saturating_sub(EARLY), from + window + LATE)
     }
 
+    /// How long to sleep when there is nothing to be had, so that the next question and its quick repetitions are over
+    /// before the Poll Timeout, which runs from the last question that was answered.
+    pub(super) fn pause(&self, settings: &LowPowerSettings) -> Duration {
+        let (_, answered_by) = self.window(Instant::ORIGIN, settings.receive_delay());
+        let exchanges = (answered_by - Instant::ORIGIN) * (QUICK_REPEATS + 1);
+        settings.poll_interval.min(settings.poll_timeout.duration().saturating_sub(exchanges))
+    }
+
     /// No answer came; returns how long to wait before the question is repeated.
     pub(super) fn miss(&mut self) -> Duration {
         self.is_listening = false;
@@ -189,6 +201,13 @@ impl Friendship {
         };
         if !self.is_established && update.is_none() {
             return None;
+        }
+        // One that is played back would acknowledge what never came.
+        if update.is_some() {
+            if self.updated.is_some_and(|last| place.1 <= last) {
+                return None;
+            }
+            self.updated = Some(place.1);
         }
         self.recent.push_back(place);
         if self.recent.len() > RECENT {

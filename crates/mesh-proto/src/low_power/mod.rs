@@ -2,6 +2,7 @@
 //! what is sent and when the radio listens; the node secures it, and takes the sequence numbers.
 
 mod friendship;
+mod settings;
 
 use alloc::collections::{BTreeSet, VecDeque};
 use core::cmp::Reverse;
@@ -11,7 +12,7 @@ use clock::{Instant, Timers};
 use mesh_crypto::FriendshipParameters;
 use mesh_wire::NetKeyIndex;
 use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
-use mesh_wire::friendship::{Criteria, FriendOffer, FriendRequest, FriendshipMessage, PollTimeout};
+use mesh_wire::friendship::{FriendOffer, FriendRequest, FriendshipMessage};
 use rand_chacha::ChaCha8Rng;
 use rand_core::Rng as _;
 
@@ -19,6 +20,8 @@ use crate::discard::Discard;
 use crate::keys::Credentials;
 use crate::network::{Arrived, LowPowerLink};
 use friendship::{Friendship, Progress};
+
+pub use settings::{LowPowerSettings, LowPowerSettingsError};
 
 /// How long after a Friend Request offers are listened for; the first come after 100 ms.
 const OFFERS_END: Duration = Duration::from_millis(1100);
@@ -43,34 +46,6 @@ const CLEAR_REPEAT: Duration = Duration::from_secs(1);
 
 /// Time between two Friend Polls while acknowledgments of this node's own segments are waited for.
 const HURRIED_POLL: Duration = Duration::from_millis(150);
-
-/// What a Low Power node asks of its Friend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct LowPowerSettings {
-    /// The subnet in which it has a Friend; it sleeps through the traffic of others too.
-    pub net_key_index: NetKeyIndex,
-    /// How Friends are weighed against each other, and the least queue. A queue of 32 holds the longest message.
-    pub criteria: Criteria,
-    /// ReceiveDelay in milliseconds, 10 to 255: how long the radio sleeps between a question and its answer.
-    pub receive_delay_ms: u8,
-    /// PollTimeout: after so long a silence there is no friendship any more.
-    pub poll_timeout: PollTimeout,
-    /// How long it sleeps when there is nothing to be had: the longest that a message waits. Below the Poll Timeout
-    /// by what a few repetitions take.
-    pub poll_interval: Duration,
-}
-
-impl Default for LowPowerSettings {
-    fn default() -> Self {
-        Self {
-            net_key_index: NetKeyIndex::ZERO,
-            criteria: Criteria::new(0, 0, 5).unwrap_or_else(|| unreachable!("in range")),
-            receive_delay_ms: 100,
-            poll_timeout: PollTimeout::of(Duration::from_secs(60)),
-            poll_interval: Duration::from_secs(10),
-        }
-    }
-}
 
 /// What the node has to do.
 #[derive(Clone, Debug)]
@@ -205,12 +180,17 @@ impl LowPower {
     }
 
     /// Looks for a Friend, if it does not yet.
-    pub fn switch_on(&mut self, now: Instant) {
+    ///
+    /// # Errors
+    /// Why there can be no friendship with its settings.
+    pub fn switch_on(&mut self, now: Instant) -> Result<(), LowPowerSettingsError> {
+        self.settings.check()?;
         if let State::Off | State::Leaving(..) = self.state {
             self.timers = Timers::new();
             self.failures = 0;
             self.look(now, Duration::ZERO);
         }
+        Ok(())
     }
 
     /// Ends the friendship, and looks for no other.
@@ -349,7 +329,7 @@ impl LowPower {
         self.timers.cancel(&Timer::Unanswered);
         let has_changes = friendship.list_change(&self.wanted).is_some();
         let at = match progress {
-            Progress::Nothing if !has_changes => now + self.settings.poll_interval,
+            Progress::Nothing if !has_changes => now + friendship.pause(&self.settings),
             _ => now,
         };
         self.timers.set(Timer::Lost, friendship.answered + self.settings.poll_timeout.duration());
@@ -441,8 +421,7 @@ impl LowPower {
         let message = friendship.ask(now, &self.wanted);
         let credentials = friendship.credentials();
         let dst = Address::Unicast(friendship.friend);
-        let delay = Duration::from_millis(self.settings.receive_delay_ms.into());
-        let (from, to) = friendship.window(now, delay);
+        let (from, to) = friendship.window(now, self.settings.receive_delay());
         self.timers.set(Timer::Listen, from);
         self.timers.set(Timer::Unanswered, to);
         self.outputs.push_back(Output::Send { credentials, dst, message });

@@ -89,7 +89,7 @@ impl Node {
     pub(super) fn command_low_power(&mut self, now: Instant, is_on: bool) -> Result<(), CommandError> {
         let low_power = self.low_power.as_mut().ok_or(CommandError::NotLowPower)?;
         if is_on {
-            low_power.switch_on(now);
+            low_power.switch_on(now).map_err(CommandError::LowPowerSettings)?;
         } else {
             low_power.switch_off();
             low_power.handle_timeout(now);

@@ -30,7 +30,7 @@ use crate::foundation::{ConfigurationServer, FeatureStates, Product, describe};
 use crate::friend::{Friend, FriendSettings};
 use crate::heartbeat::Heartbeats;
 use crate::keys::{KeyRefreshPhase, Keys, MessageKey};
-use crate::low_power::{LowPower, LowPowerSettings};
+use crate::low_power::{LowPower, LowPowerSettings, LowPowerSettingsError};
 use crate::lower_transport::{
     MessageId, Reassembler, ReplayList, SarReceiver, SarTransmitter, SegmentedError, Segmenter,
 };
@@ -91,7 +91,8 @@ pub struct NodeOptions {
     pub subscriptions: usize,
     /// The Friend feature; `None`: the node does not have it.
     pub friend: Option<FriendSettings>,
-    /// The Low Power feature; `None`: the node does not have it. It is switched on by [`Command::LowPower`].
+    /// The Low Power feature; `None`: the node does not have it. It is switched on by [`Command::LowPower`], which
+    /// refuses settings that allow no friendship.
     pub low_power: Option<LowPowerSettings>,
     /// The Proxy feature: whether the node has it, which is then on until a Configuration Client turns it off.
     pub proxy: bool,
@@ -232,6 +233,9 @@ pub enum CommandError {
     /// The node does not have the Low Power feature.
     #[error("this node does not have the Low Power feature; it is an option of its making")]
     NotLowPower,
+    /// There can be no friendship with the settings of the Low Power feature.
+    #[error(transparent)]
+    LowPowerSettings(LowPowerSettingsError),
     /// The IV Index cannot be changed so, or not now.
     #[error(transparent)]
     IvUpdate(IvUpdateError),

@@ -49,12 +49,14 @@ pub struct Bench {
     pub now: Instant,
     pub node: Node,
     next_seq: u32,
+    /// What was said to the node last.
+    pub said: Vec<u8>,
 }
 
 impl Bench {
     pub fn new(address: u16, options: NodeOptions) -> Self {
         let node = restore_with(Instant::ORIGIN, address, elements(), options, &Store::new());
-        Self { now: Instant::ORIGIN, node, next_seq: 0 }
+        Self { now: Instant::ORIGIN, node, next_seq: 0, said: Vec::new() }
     }
 
     pub fn command(&mut self, command: Command) {
@@ -82,8 +84,14 @@ impl Bench {
             dst: Address::from(from.dst),
             transport_pdu: pdu.encode(),
         };
-        let data = network.secure(keys, IV_INDEX);
-        self.node.handle_pdu(self.now, &Received { ad_type: AdType::MeshMessage, data: &data, rssi: -50 });
+        let data = network.secure(keys, IV_INDEX).to_vec();
+        self.play(&data);
+        self.said = data;
+    }
+
+    /// Plays a network PDU to the node.
+    pub fn play(&mut self, data: &[u8]) {
+        self.node.handle_pdu(self.now, &Received { ad_type: AdType::MeshMessage, data, rssi: -50 });
         self.settle();
     }
 

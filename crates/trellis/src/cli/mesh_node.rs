@@ -2,6 +2,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::bail;
+use mesh_proto::low_power::LowPowerSettings;
 
 use crate::mesh_node::{self, Bearer, Feature, Options};
 
@@ -38,6 +39,15 @@ pub(crate) struct MeshNode {
     /// What the node is beyond a relay: a Friend for nodes that sleep, or one of those
     #[arg(long, value_name = "FEATURE", value_enum, value_delimiter = ',')]
     features: Vec<Feature>,
+    /// How long a node that sleeps gives its Friend to prepare an answer (Receive Delay): 10ms to 255ms
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = humantime::parse_duration)]
+    receive_delay: Duration,
+    /// After how long a silence a friendship is over (Poll Timeout): 1s to 95h 59m 59.9s
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    poll_timeout: Duration,
+    /// How often a node that sleeps asks its Friend when nothing waits; more often than the Poll Timeout
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    poll_interval: Duration,
     /// Write what was on the air to a file that Wireshark reads
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -74,12 +84,14 @@ fn octets<const N: usize>(text: &str) -> anyhow::Result<[u8; N]> {
 }
 
 pub(crate) async fn run(args: MeshNode) -> anyhow::Result<()> {
+    let low_power = LowPowerSettings::with_times(args.receive_delay, args.poll_timeout, args.poll_interval)?;
     mesh_node::run(Options {
         bearer: args.bearer,
         uuid: args.uuid,
         static_oob: args.static_oob.map(|Octets(octets)| octets),
         pb_adv_retry: args.pb_adv_retry,
         features: args.features,
+        low_power,
         pcap: args.pcap,
         data_dir: args.data_dir,
     })

@@ -79,12 +79,14 @@ pub(super) struct Settings {
     pub(super) static_oob: Option<Vec<u8>>,
     pub(super) pb_adv_retry: Duration,
     pub(super) features: Vec<Feature>,
+    pub(super) low_power: LowPowerSettings,
 }
 
 /// Everything that runs by hand.
 pub(super) struct Host {
     pb_adv_retry: Duration,
     features: Vec<Feature>,
+    low_power: LowPowerSettings,
     /// What is to be stored; `None`: nothing ever is.
     changes: Option<Vec<Change>>,
     is_reset: bool,
@@ -110,6 +112,7 @@ impl Host {
         let mut host = Self {
             pb_adv_retry: settings.pb_adv_retry,
             features: settings.features.clone(),
+            low_power: settings.low_power,
             changes: memory.keeps.then(|| vec![memory::uuid(uuid)]),
             is_reset: false,
             device: None,
@@ -342,7 +345,7 @@ impl Host {
             seed: seed()?,
             options: NodeOptions {
                 friend: self.has(Feature::Friend).then(FriendSettings::default),
-                low_power: self.has(Feature::LowPower).then(LowPowerSettings::default),
+                low_power: self.has(Feature::LowPower).then_some(self.low_power),
                 ..NodeOptions::default()
             },
         };

@@ -12,6 +12,7 @@ use anyhow::Context as _;
 use journal::RecordStore;
 use mesh_io::{Advertisement, Repeater, UnixDatagram};
 use mesh_proto::bearer::Received;
+use mesh_proto::low_power::LowPowerSettings;
 use mesh_sim::Pcap;
 use mesh_wire::bearer::AdType;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -40,6 +41,7 @@ pub(crate) struct Options {
     pub(crate) static_oob: Option<Vec<u8>>,
     pub(crate) pb_adv_retry: Duration,
     pub(crate) features: Vec<Feature>,
+    pub(crate) low_power: LowPowerSettings,
     pub(crate) pcap: Option<PathBuf>,
     pub(crate) data_dir: Option<PathBuf>,
 }
@@ -100,6 +102,7 @@ fn settings(options: &Options, uuid: Option<[u8; 16]>) -> Settings {
         static_oob: options.static_oob.clone(),
         pb_adv_retry: options.pb_adv_retry,
         features: options.features.clone(),
+        low_power: options.low_power,
     }
 }
 
