@@ -45,7 +45,13 @@ fn decode(parameters: &[u8]) {
             }
         )*};
     }
-    same!(SensorCadenceSet, SensorColumnStatus, SensorDescriptorStatus, SensorSeriesStatus, SensorSettingStatus);
+    same!(
+        SensorCadenceSet,
+        SensorColumnStatus,
+        SensorDescriptorStatus,
+        SensorSeriesStatus,
+        SensorSettingStatus
+    );
 }
 
 fuzz_target!(|input: Vec<(u8, u8, &[u8])>| {
