@@ -300,7 +300,8 @@ fn listed(message: &FriendshipMessage) -> Vec<u16> {
 
 #[test]
 fn a_list_that_is_too_short_has_the_fixed_groups_first_and_all_nodes_before_them() {
-    for (size, expected) in [(1, vec![0xffff]), (2, vec![0xfffe, 0xffff]), (3, vec![0xc001, 0xfffe, 0xffff])] {
+    for (size, expected) in [(1, vec![0xffff]), (2, vec![0xfffe, 0xffff]), (3, vec![0xc001, 0xfffe, 0xffff])]
+    {
         let settings = low_power();
         let options = NodeOptions { low_power: Some(settings), ..NodeOptions::default() };
         let mut bench = Bench::new(LPN, options);
@@ -419,5 +420,9 @@ fn a_friend_update_that_is_played_back_acknowledges_nothing() {
     }
     let before = fsn(&asked(&mut bench, &keys));
     bench.play(&old);
-    assert_eq!(fsn(&asked(&mut bench, &keys)), before, "what the Friend has not been able to say it says again");
+    assert_eq!(
+        fsn(&asked(&mut bench, &keys)),
+        before,
+        "what the Friend has not been able to say it says again"
+    );
 }

@@ -28,12 +28,8 @@ pub fn flooding() -> NetworkKeys {
 
 /// The material of the friendship with these counters.
 pub fn material(friend: u16, lpn_counter: u16, friend_counter: u16) -> NetworkKeys {
-    let parameters = FriendshipParameters {
-        lpn_address: LPN,
-        friend_address: friend,
-        lpn_counter,
-        friend_counter,
-    };
+    let parameters =
+        FriendshipParameters { lpn_address: LPN, friend_address: friend, lpn_counter, friend_counter };
     NetworkKeys::friendship(&net_key(1), parameters)
 }
 
