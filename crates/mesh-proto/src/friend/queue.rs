@@ -6,7 +6,7 @@ use mesh_wire::IvIndex;
 use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::lower_transport::{ACCESS_SEGMENT, LowerTransportPdu, SegmentAck, UNSEGMENTED_ACCESS};
 use mesh_wire::network::NetworkPdu;
-use mesh_wire::{SeqZero, Ttl};
+use mesh_wire::{SeqAuth, SeqZero, Ttl};
 
 use crate::keys::MessageKey;
 use crate::network::Outgoing;
@@ -106,7 +106,11 @@ impl FriendQueue {
             return;
         }
         if let Some(ack) = acknowledgment(&new) {
-            // A newer acknowledgment of the same message says all that the older one did.
+            // A newer acknowledgment of the same message says all that the older one did, whichever comes first.
+            let is_of_message = |old: &Stored| acknowledgment(old) == Some(ack);
+            if self.entries.iter().any(|(old, _)| is_of_message(old) && place(old) > place(&new)) {
+                return;
+            }
             self.entries.retain(|(old, _)| acknowledgment(old) != Some(ack));
         }
         if !matches!(new, Stored::Update) {
@@ -199,6 +203,14 @@ fn lower(stored: &Stored) -> Option<(UnicastAddress, Address, LowerTransportPdu)
         }
         Stored::Own(outgoing) => Some((outgoing.src, outgoing.dst, outgoing.pdu.clone())),
         Stored::Access(_) | Stored::Update => None,
+    }
+}
+
+/// Where what was received is in what its source sends.
+fn place(stored: &Stored) -> Option<SeqAuth> {
+    match stored {
+        Stored::Received { pdu, iv_index } => Some(pdu.seq_auth(*iv_index)),
+        Stored::Own(_) | Stored::Access(_) | Stored::Update => None,
     }
 }
 
@@ -302,6 +314,15 @@ mod tests {
             queue.push(stored);
         }
         assert_eq!(drain(&mut queue), [2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn an_older_acknowledgment_that_comes_later_does_not_replace_the_newer_one() {
+        let mut queue = FriendQueue::new(8);
+        for stored in [ack(1, 5, 7, 3), message(6), ack(1, 2, 7, 1)] {
+            queue.push(stored);
+        }
+        assert_eq!(drain(&mut queue), [5, 6]);
     }
 
     #[test]
