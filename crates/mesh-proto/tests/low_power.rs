@@ -9,16 +9,19 @@ mod net;
 use std::time::Duration;
 
 use bench::{Bench, FRIEND, From, LPN, OTHER, flooding, material};
-use mesh_crypto::NetworkKeys;
+use mesh_crypto::{DevKey, Mic, NetworkKeys};
 use mesh_proto::friend::FriendSettings;
+use mesh_proto::keys::{Keys, MessageKey};
 use mesh_proto::low_power::{LowPowerSettings, LowPowerSettingsError};
-use mesh_proto::node::{Command, CommandError, NodeOptions};
+use mesh_proto::node::{Command, CommandError, Event, NodeOptions};
+use mesh_proto::upper_transport::{Destination, Envelope, secure};
 use mesh_wire::address::Address;
 use mesh_wire::beacon::NetworkFlags;
-use mesh_wire::foundation::{ConfigMessage, FeatureState};
+use mesh_wire::foundation::{ConfigMessage, FeatureState, ModelRef, SubscriptionChange};
 use mesh_wire::friendship::{Criteria, FriendOffer, FriendRequest, FriendshipMessage, PollTimeout};
-use mesh_wire::{IvIndex, KeyIndex, Transmit};
-use net::{SECOND, net_key, unicast};
+use mesh_wire::lower_transport::{LowerTransportPdu, Segment, SegmentedKind};
+use mesh_wire::{IvIndex, KeyIndex, SeqAuth, Transmit};
+use net::{APP, HELLO, NET, SECOND, app_key, net_key, unicast};
 
 const OFFER: FriendOffer = FriendOffer {
     receive_window_ms: 100,
@@ -306,8 +309,8 @@ fn a_list_that_is_too_short_has_the_fixed_groups_first_and_all_nodes_before_them
         let options = NodeOptions { low_power: Some(settings), ..NodeOptions::default() };
         let mut bench = Bench::new(LPN, options);
         for group in [0xc000, 0xc001] {
-            let model = mesh_wire::foundation::ModelRef { element: unicast(LPN), model: net::MODEL };
-            let change = mesh_wire::foundation::SubscriptionChange::Add;
+            let model = ModelRef { element: unicast(LPN), model: net::MODEL };
+            let change = SubscriptionChange::Add;
             let address = Address::from(group);
             bench.command(Command::Configure(ConfigMessage::ModelSubscriptionChange {
                 change,
@@ -425,4 +428,72 @@ fn a_friend_update_that_is_played_back_acknowledges_nothing() {
         before,
         "what the Friend has not been able to say it says again"
     );
+}
+
+/// Two segments of a message of somebody else to the model of the node.
+fn segments(bench: &Bench) -> Vec<LowerTransportPdu> {
+    let mut keys = Keys::new(DevKey::new([0; 16]), NET, net_key(1));
+    keys.add_application(APP, NET, app_key(1));
+    let (src, dst, seq) = (unicast(OTHER), Address::from(LPN), bench.next_seq());
+    let envelope =
+        Envelope { net_key_index: NET, src, dst, seq_auth: SeqAuth { iv_index: bench::IV_INDEX, seq } };
+    let to = Destination::Address(dst);
+    let payload = HELLO.with(&[7; 12]);
+    let secured = secure(&keys, MessageKey::App(APP), &to, &envelope, &payload, Mic::Bits32).unwrap();
+    let numbered = (0..).zip(secured.upper.chunks(12));
+    let segment = |(seg_o, octets): (u8, &[u8])| {
+        let kind = SegmentedKind::Access { key: secured.hint, szmic: false };
+        LowerTransportPdu::Segment(Segment {
+            kind,
+            seq_zero: seq.zero(),
+            seg_o,
+            seg_n: 1,
+            octets: octets.into(),
+        })
+    };
+    numbered.map(segment).collect()
+}
+
+/// A Low Power node that has the first of two segments of its Friend.
+fn half_told() -> (Bench, NetworkKeys, LowerTransportPdu) {
+    let settings = LowPowerSettings { poll_timeout: PollTimeout::of(60 * SECOND), ..low_power() };
+    let (mut bench, keys) = befriended(settings, OFFER);
+    bench.command(Command::Configure(ConfigMessage::AppKeyAdd {
+        net_key_index: NET,
+        index: APP,
+        key: app_key(1),
+    }));
+    let model = ModelRef { element: unicast(LPN), model: net::MODEL };
+    bench.command(Command::Configure(ConfigMessage::ModelAppBind { index: APP, model }));
+    asked(&mut bench, &keys);
+    bench.say(&keys, from(FRIEND), &FriendshipMessage::SubscriptionListConfirm { transaction: 0 });
+    asked(&mut bench, &keys);
+    let segments = segments(&bench);
+    bench.say_pdu(&keys, From { ttl: 4, ..from(OTHER) }, &segments[0]);
+    bench.events();
+    (bench, keys, segments[1].clone())
+}
+
+fn is_told(bench: &mut Bench) -> bool {
+    bench.events().iter().any(|event| matches!(event, Event::Message(_)))
+}
+
+#[test]
+fn a_message_of_the_friend_queue_may_take_longer_than_the_sar_discard_timeout() {
+    let (mut bench, keys, last) = half_told();
+    let start = bench.now;
+    while bench.now - start < 20 * SECOND {
+        asked(&mut bench, &keys);
+    }
+    bench.say_pdu(&keys, From { ttl: 4, ..from(OTHER) }, &last);
+    assert!(is_told(&mut bench), "{:?}", bench.node.discards());
+}
+
+#[test]
+fn half_a_message_of_the_friend_queue_is_given_up_with_the_friendship() {
+    let (mut bench, _, last) = half_told();
+    bench.command(Command::LowPower(false));
+    assert_eq!(bench.node.friend(), None);
+    bench.say_pdu(&flooding(), From { ttl: 4, ..from(OTHER) }, &last);
+    assert!(!is_told(&mut bench));
 }

@@ -48,6 +48,7 @@ fn source(dst: u16, seq: u32) -> SegmentSource {
         dst: Address::from(dst),
         ttl: Ttl::new(4).unwrap(),
         seq_auth: at(seq),
+        by_friend: false,
     }
 }
 

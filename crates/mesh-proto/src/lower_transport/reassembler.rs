@@ -59,6 +59,8 @@ pub struct SegmentSource {
     pub ttl: Ttl,
     /// The segment's own place in what its source sends.
     pub seq_auth: SeqAuth,
+    /// Whether a Low Power node has it of its Friend, which has acknowledged the whole message.
+    pub by_friend: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -95,6 +97,8 @@ struct Session {
     /// The message did not become whole in time. Segments that come later do not begin it anew: the sender would take
     /// acknowledgments of both halves for one of the whole.
     is_failed: bool,
+    /// It comes of a Friend Queue: it takes as long as it takes, and ends with the friendship (MshPRT §3.5.3.5).
+    by_friend: bool,
 }
 
 impl From<&Arrived> for SegmentSource {
@@ -105,6 +109,7 @@ impl From<&Arrived> for SegmentSource {
             dst: arrived.pdu.dst,
             ttl: arrived.pdu.ttl,
             seq_auth: arrived.seq_auth(),
+            by_friend: false,
         }
     }
 }
@@ -164,7 +169,7 @@ impl Reassembler {
             // A newer message of the same source to the same destination takes the place of the older one.
             _ => self.begin(now, source, seq_auth, segment)?,
         }
-        self.add(now, path, source.ttl, segment)
+        self.add(now, &source, segment)
     }
 
     /// The SeqAuth of a segmented message decides whether it is new, however late its segments are sent; this
@@ -197,6 +202,11 @@ impl Reassembler {
         }
     }
 
+    /// A friendship has ended: what came of the Friend Queue in part is cancelled (MshPRT §3.5.3.5).
+    pub(crate) fn cancel_by_friend(&mut self) {
+        self.sessions.retain(|_, session| !session.by_friend || session.is_over());
+    }
+
     /// When [`Reassembler::handle_timeout`] is next due.
     pub fn poll_timeout(&self) -> Option<Instant> {
         self.timers.next()
@@ -215,6 +225,11 @@ impl Reassembler {
         segment: &Segment,
     ) -> Result<(), Discard> {
         let path = (source.src, source.dst);
+        if source.by_friend {
+            // A Friend has the segments of a message one after the other: what is not whole now never will be.
+            let is_over = |session: &Session| !session.by_friend || session.is_over();
+            self.sessions.retain(|other, session| other.0 != source.src || is_over(session));
+        }
         if !self.sessions.contains_key(&path) && !self.make_room(source.src) {
             if let Some(own) = source.dst.unicast() {
                 self.refuse(source, own, segment);
@@ -236,6 +251,7 @@ impl Reassembler {
             repetitions: 0,
             last_segment: now,
             is_failed: false,
+            by_friend: source.by_friend,
         };
         self.sessions.insert(path, session);
         Ok(())
@@ -244,10 +260,10 @@ impl Reassembler {
     fn add(
         &mut self,
         now: Instant,
-        path: Path,
-        ttl: Ttl,
+        source: &SegmentSource,
         segment: &Segment,
     ) -> Result<Option<Reassembled>, Discard> {
+        let path = (source.src, source.dst);
         let Some(session) = self.sessions.get_mut(&path) else {
             return Ok(None);
         };
@@ -256,8 +272,9 @@ impl Reassembler {
             return Err(Discard::RepeatedSegment);
         }
         session.received |= bit;
-        session.ttl = ttl;
+        session.ttl = source.ttl;
         session.last_segment = now;
+        session.by_friend = source.by_friend;
         let start = usize::from(segment.seg_o) * session.kind.segment_size();
         if let Some(place) = session.upper.get_mut(start..start + segment.octets.len()) {
             place.copy_from_slice(&segment.octets);
@@ -265,9 +282,14 @@ impl Reassembler {
         if segment.seg_o == segment.seg_n {
             session.upper.truncate(start + segment.octets.len());
         }
-        self.timers.set(Timer::Discard(path), now + self.sar.discard_timeout);
+        if source.by_friend {
+            self.timers.cancel(&Timer::Discard(path));
+            self.timers.cancel(&Timer::Acknowledge(path));
+        } else {
+            self.timers.set(Timer::Discard(path), now + self.sar.discard_timeout);
+        }
         if !session.is_whole() {
-            if path.1.unicast().is_some() {
+            if path.1.unicast().is_some() && !source.by_friend {
                 self.timers.set(Timer::Acknowledge(path), now + self.sar.acknowledgment_delay(segment.seg_n));
             }
             return Ok(None);
@@ -332,7 +354,8 @@ impl Reassembler {
         self.acks.push_back(Ack { net_key_index, src: own, dst: source.src, received_ttl: source.ttl, ack });
     }
 
-    /// Makes room for one more message of `src`, if need be by forgetting the oldest that is whole, or failed.
+    /// Makes room for one more message of `src`, if need be by forgetting the oldest that is whole, or failed, or that
+    /// a Friend has only a part of.
     fn make_room(&mut self, src: UnicastAddress) -> bool {
         let of_source = self.sessions.keys().filter(|path| path.0 == src).count();
         let is_crowded = of_source >= MAX_SESSIONS_OF_SOURCE;
@@ -340,7 +363,8 @@ impl Reassembler {
             return true;
         }
         let oldest = (self.sessions.iter())
-            .filter(|(path, session)| session.is_over() && (!is_crowded || path.0 == src))
+            .filter(|(_, session)| session.is_over() || session.by_friend)
+            .filter(|(path, _)| !is_crowded || path.0 == src)
             .min_by_key(|(_, session)| session.last_segment)
             .map(|(&path, _)| path);
         oldest.and_then(|path| self.sessions.remove(&path)).is_some()

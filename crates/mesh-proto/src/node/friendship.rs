@@ -258,7 +258,10 @@ impl Node {
             Output::Chosen(parameters) => self.keys.add_friendship(subnet, parameters),
             Output::Forget(parameters) => self.keys.remove_friendship(subnet, parameters),
             Output::Established(friend) => self.tell_friendship(friend, FriendshipRole::LowPower, true),
-            Output::Ended(friend) => self.tell_friendship(friend, FriendshipRole::LowPower, false),
+            Output::Ended(friend) => {
+                self.reassembler.cancel_by_friend();
+                self.tell_friendship(friend, FriendshipRole::LowPower, false);
+            }
         }
     }
 

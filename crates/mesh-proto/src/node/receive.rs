@@ -144,7 +144,8 @@ impl Node {
         segment: &Segment,
         rssi: Option<i8>,
     ) -> Result<(), Discard> {
-        let source = SegmentSource::from(arrived);
+        let source =
+            SegmentSource { by_friend: self.is_from_friend(arrived), ..SegmentSource::from(arrived) };
         if !self.reassembler.knows(&source, segment) {
             let seq_auth =
                 SeqAuth::of_segment(source.seq_auth, segment.seq_zero).ok_or(Discard::TransportPdu)?;

@@ -65,6 +65,11 @@ impl Bench {
         self.node.handle_stored();
     }
 
+    /// The sequence number of what is said next.
+    pub fn next_seq(&self) -> Seq {
+        Seq::new(self.next_seq + 1).unwrap()
+    }
+
     /// Says a control message of friendship to the node, under some material.
     pub fn say(&mut self, keys: &NetworkKeys, from: From, message: &FriendshipMessage) {
         self.say_pdu(keys, from, &LowerTransportPdu::UnsegmentedControl(message.opcode(), message.encode()));
