@@ -6,12 +6,16 @@ mod bench;
 #[path = "common/net.rs"]
 mod net;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use bench::{Bench, FRIEND, From, LPN, OTHER, flooding, material};
+use mesh_crypto::{FriendshipParameters, NetworkKeys};
 use mesh_proto::friend::FriendSettings;
 use mesh_proto::node::NodeOptions;
 use mesh_wire::address::Address;
 use mesh_wire::friendship::{Criteria, FriendRequest, FriendshipMessage, PollTimeout};
-use net::{SECOND, unicast};
+use net::{SECOND, net_key, unicast};
 
 /// A Friend, and a Friend Request for it.
 fn friend() -> (Bench, FriendshipMessage) {
@@ -78,4 +82,51 @@ fn a_friend_is_asked_by_its_low_power_node_alone() {
     assert_eq!(bench.node.low_power_nodes().count(), 1, "a Friend Clear to all, or under the wrong material");
     bench.say(&flooding(), From { src: OTHER, dst: FRIEND, ttl: 0x7f }, &clear);
     assert_eq!(bench.node.low_power_nodes().count(), 0);
+}
+
+#[test]
+fn low_power_nodes_that_are_made_up_take_no_more_room_than_there_is() {
+    let (mut bench, message) = friend();
+    let FriendshipMessage::Request(request) = message else { panic!("a request") };
+    let request = FriendshipMessage::Request(FriendRequest {
+        poll_timeout: PollTimeout::MAX,
+        previous: Some(unicast(OTHER)),
+        ..request
+    });
+    for number in 0..100 {
+        let lpn = 0x100 + number;
+        let from = |dst| From { src: lpn, dst, ttl: 0 };
+        bench.say(&flooding(), from(0xfffd), &request);
+        while !matches!(bench.next_message(&[&flooding()], SECOND), Some((_, FriendshipMessage::Offer(_)))) {}
+        let parameters = FriendshipParameters {
+            lpn_address: lpn,
+            friend_address: FRIEND,
+            lpn_counter: 0,
+            friend_counter: number,
+        };
+        let keys = NetworkKeys::friendship(&net_key(1), parameters);
+        bench.say(&keys, from(FRIEND), &FriendshipMessage::Poll { fsn: false });
+        let clear = FriendshipMessage::Clear { lpn: unicast(lpn), lpn_counter: 0 };
+        bench.say(&flooding(), from(FRIEND), &clear);
+        assert_eq!(bench.node.low_power_nodes().count(), 0);
+    }
+    // Who is still told of, for twice the Poll Timeout of eight days, and each less often than before.
+    let mut told = BTreeSet::new();
+    while let Some((_, message)) = bench.next_message(&[&flooding()], 10_000 * SECOND) {
+        if let FriendshipMessage::Clear { lpn, .. } = message {
+            told.insert(u16::from(lpn));
+        }
+    }
+    assert_eq!(told.len(), 64);
+    // The end of so many friendships is remembered, to confirm it again.
+    let confirmed = (0..100).filter(|number| {
+        let lpn = unicast(0x100 + number);
+        let clear = FriendshipMessage::Clear { lpn, lpn_counter: 0 };
+        bench.say(&flooding(), From { src: OTHER, dst: FRIEND, ttl: 0 }, &clear);
+        matches!(
+            bench.next_message(&[&flooding()], Duration::ZERO),
+            Some((_, FriendshipMessage::ClearConfirm { .. }))
+        )
+    });
+    assert_eq!(confirmed.count(), 64);
 }

@@ -30,6 +30,10 @@ const OFFER_HOLDS: Duration = Duration::from_secs(1);
 /// The first wait for a Friend Clear Confirm; each further one is twice as long.
 const FIRST_CLEAR_REPEAT: Duration = Duration::from_secs(1);
 
+/// Low Power nodes that another Friend is told of, or that are remembered after the end of their friendship, at a time:
+/// whoever has the key of a network could make up any number of them.
+const MAX_REMEMBERED: usize = 64;
+
 /// What a node with the Friend feature offers to each Low Power node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FriendSettings {
@@ -403,8 +407,10 @@ impl Friend {
         let Some(previous) = request.previous.filter(|&previous| previous != self.address) else { return };
         let end = now + 2 * request.poll_timeout.duration();
         let clearing = Clearing { previous, lpn_counter: request.lpn_counter, wait: FIRST_CLEAR_REPEAT, end };
-        self.clearing.insert(key, clearing);
-        self.send_clear(now, key);
+        if self.clearing.len() < MAX_REMEMBERED || self.clearing.contains_key(&key) {
+            self.clearing.insert(key, clearing);
+            self.send_clear(now, key);
+        }
     }
 
     fn send_clear(&mut self, now: Instant, key: Key) {
@@ -459,7 +465,9 @@ impl Friend {
 
     fn forget(&mut self, key: Key) {
         let Some(peer) = self.peers.remove(&key) else { return };
-        if let Some(end) = self.timers.get(&Timer::Poll(key)) {
+        if let Some(end) = self.timers.get(&Timer::Poll(key))
+            && self.cleared.len() < MAX_REMEMBERED
+        {
             self.cleared.insert(key, (peer.request.lpn_counter, end));
         }
         for timer in [Timer::Offer(key), Timer::OfferEnd(key), Timer::Reply(key), Timer::Poll(key)] {
