@@ -72,11 +72,14 @@ fn provisioning_data_is_read_and_written() {
         for pdu in pdus {
             assert_eq!(ProvisioningPdu::decode(&pdu).unwrap().encode(), pdu);
         }
-        for (at, value) in [(16, 0x10), (18, 4), (23, 0x80)] {
+        for (at, value) in [(16, 0x10), (23, 0x80)] {
             let mut wrong = octets;
             wrong[at] = value;
             assert!(ProvisioningData::decode(&wrong).is_err(), "octet {at}");
         }
+        let mut with_reserved = octets;
+        with_reserved[18] |= 0xfc;
+        assert_eq!(ProvisioningData::decode(&with_reserved), Ok(data), "reserved flags (table 5.48)");
     }
 }
 
