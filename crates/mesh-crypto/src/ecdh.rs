@@ -1,10 +1,13 @@
 use core::fmt;
 
 use p256::ecdh::diffie_hellman;
+use p256::elliptic_curve::scalar::IsHigh as _;
 use p256::elliptic_curve::sec1::ToSec1Point as _;
-use p256::{PublicKey as Point, SecretKey};
+use p256::{NonZeroScalar, PublicKey as Point, SecretKey};
+use zeroize::{Zeroize as _, ZeroizeOnDrop};
 
-/// A private key of the P-256 curve, and the public key that belongs to it. Does not print.
+/// A private key of the P-256 curve, and the public key that belongs to it. Does not print, and leaves nothing in memory
+/// when it is dropped.
 #[derive(Clone)]
 pub struct PrivateKey {
     secret: SecretKey,
@@ -16,20 +19,45 @@ pub struct PrivateKey {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct PublicKey([u8; 64]);
 
-/// ECDHSecret, which only the two ends of a provisioning know. Does not print.
+/// ECDHSecret, which only the two ends of a provisioning know. Does not print, and leaves nothing in
+/// memory when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct EcdhSecret([u8; 32]);
 
 impl PrivateKey {
-    /// The private key with this scalar, big-endian; `None` for 0 and for those that the order of the curve excludes,
-    /// which 32 random octets are once in 2³².
+    /// The private key with this scalar, big-endian; `None` for 0 and for those that the order of the curve excludes. It
+    /// is for a key pair that exists already: also one from outside the allowed range, as the device of the
+    /// specification's certificate sample has (MshPRT §8.11), belongs to its public key.
     pub fn new(scalar: &[u8; 32]) -> Option<Self> {
-        let secret = SecretKey::from_slice(scalar).ok()?;
+        SecretKey::from_slice(scalar).ok().map(Self::with_public_key)
+    }
+
+    /// A new private key from 32 random octets, in the allowed range of 1 to half of the order of the curve
+    /// (MshPRT §5.4.3.1); `None` once in 2³².
+    pub fn generate(random: &[u8; 32]) -> Option<Self> {
+        let secret = SecretKey::from_slice(random).ok()?;
+        let scalar = secret.to_nonzero_scalar();
+        // Each value of the lower half stands for itself and for its negation: all of them are as likely.
+        let lower: NonZeroScalar = if bool::from(scalar.is_high()) { -scalar } else { scalar };
+        Some(Self::with_public_key(lower.into()))
+    }
+
+    /// Whether it is in the range that new keys have to be of: 1 to half of the order of the curve (MshPRT §5.4.3.1).
+    pub fn is_in_range(&self) -> bool {
+        !bool::from(self.secret.to_nonzero_scalar().is_high())
+    }
+
+    /// Its scalar, big-endian, to be stored.
+    pub fn to_octets(&self) -> [u8; 32] {
+        self.secret.to_bytes().into()
+    }
+
+    fn with_public_key(secret: SecretKey) -> Self {
         let point = secret.public_key().to_sec1_point(false);
         let mut octets = [0; 64];
         // An uncompressed point is `04 · X · Y`.
         octets.copy_from_slice(&point.as_bytes()[1..]);
-        Some(Self { secret, public: PublicKey(octets) })
+        Self { secret, public: PublicKey(octets) }
     }
 
     /// The public key that belongs to it.
@@ -67,6 +95,16 @@ impl EcdhSecret {
         &self.0
     }
 }
+
+impl Drop for EcdhSecret {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for PrivateKey {}
+
+impl ZeroizeOnDrop for EcdhSecret {}
 
 fn decode(octets: &[u8; 64]) -> Option<Point> {
     let mut encoded = [4; 65];

@@ -3,6 +3,8 @@
 use alloc::vec::Vec;
 use core::fmt;
 
+use zeroize::{Zeroize as _, ZeroizeOnDrop, Zeroizing};
+
 use crate::ccm::{Ccm8, open, seal};
 use crate::{DevKey, EcdhSecret, Key128, MicMismatch, PublicKey, kdf};
 
@@ -15,7 +17,8 @@ pub enum Algorithm {
     HmacSha256,
 }
 
-/// What authenticates the ends to each other: nothing, or what travelled another way. Does not print.
+/// What authenticates the ends to each other: nothing, or what travelled another way. Does not print, and
+/// leaves nothing in memory when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AuthValue {
     octets: [u8; 32],
@@ -45,7 +48,7 @@ pub struct ConfirmationInputs<'a> {
     pub device: &'a PublicKey,
 }
 
-/// Makes and checks confirmation values.
+/// Makes and checks confirmation values. Leaves nothing in memory when it is dropped.
 #[derive(Clone)]
 pub struct Confirmation {
     algorithm: Algorithm,
@@ -54,13 +57,39 @@ pub struct Confirmation {
     auth_value: Vec<u8>,
 }
 
-/// SessionKey, SessionNonce and device key.
+/// SessionKey, SessionNonce and device key. The first two leave nothing in memory when it is dropped.
 #[derive(Clone)]
 pub struct Session {
     key: Key128,
     nonce: [u8; 13],
     dev_key: DevKey,
 }
+
+impl Drop for AuthValue {
+    fn drop(&mut self) {
+        self.octets.zeroize();
+    }
+}
+
+impl Drop for Confirmation {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.auth_value.zeroize();
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.key.zeroize();
+        self.nonce.zeroize();
+    }
+}
+
+impl ZeroizeOnDrop for AuthValue {}
+
+impl ZeroizeOnDrop for Confirmation {}
+
+impl ZeroizeOnDrop for Session {}
 
 impl Algorithm {
     /// Octets of confirmation values, random values and AuthValue: 16 or 32.
@@ -91,6 +120,11 @@ impl AuthValue {
         Self { octets, kind: Kind::Number }
     }
 
+    /// Whether it is what stands for no authentication, so that everybody knows it.
+    pub fn is_zero(&self, algorithm: Algorithm) -> bool {
+        self.octets(algorithm).iter().all(|&octet| octet == 0)
+    }
+
     /// The octets that an algorithm takes.
     pub fn octets(&self, algorithm: Algorithm) -> &[u8] {
         match self.kind {
@@ -119,7 +153,7 @@ impl Confirmation {
             }
             Algorithm::HmacSha256 => {
                 let salt = kdf::s2(&octets);
-                let n = [&secret.as_bytes()[..], &auth_value].concat();
+                let n = Zeroizing::new([&secret.as_bytes()[..], &auth_value].concat());
                 (salt.to_vec(), kdf::k5(&n, &salt, b"prck256").to_vec())
             }
         };

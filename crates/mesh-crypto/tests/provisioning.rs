@@ -1,6 +1,7 @@
 //! The sample data of MshPRT §8.17, §8.4 and §8.6, every intermediate value compared.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use hex_literal::hex;
 use mesh_crypto::provisioning::{Algorithm, AuthValue, Confirmation, ConfirmationInputs, Session};
 use mesh_crypto::{MicMismatch, NetKey, PrivateKey, PublicKey, kdf};
 use serde_json::Value;
@@ -165,4 +166,44 @@ fn beacons_and_identities_reproduce_the_sample_data() {
     assert_eq!(key.identity_key().to_vec(), bytes(&case["identity_key"]));
     let address = u16::try_from(number(&case["source_address"])).unwrap();
     assert_eq!(key.node_identity_hash(&array(&case["random"]), address).to_vec(), bytes(&case["hash"]));
+}
+
+/// MshPRT §5.4.3.1: "The private keys shall be between 1 and r/2".
+#[test]
+fn a_new_private_key_is_in_the_lower_half_and_one_that_exists_keeps_its_public_key() {
+    // r and r/2, and the specification's own certificate sample, which is above.
+    let order = hex!("ffffffff00000000ffffffffffffffffbce6faada7179e84f3b9cac2fc632551");
+    let half = hex!("7fffffff800000007fffffffffffffffde737d56d38bcf4279dce5617e3192a8");
+    let above = hex!("9617e6009d5c99fce7723f38fcc1dc439b2df216911c8b63eb5cc526fdf92a69");
+    let key = PrivateKey::new(&above).unwrap();
+    assert!(!key.is_in_range() && key.to_octets() == above);
+    let generated = PrivateKey::generate(&above).unwrap();
+    assert!(generated.is_in_range() && generated.to_octets() != above);
+    // The negation: the same X, and the same secret with any peer.
+    let peer = PrivateKey::new(&[0x17; 32]).unwrap().public_key();
+    assert_eq!(generated.public_key().as_bytes()[..32], key.public_key().as_bytes()[..32]);
+    assert_ne!(generated.public_key().as_bytes()[32..], key.public_key().as_bytes()[32..]);
+    assert!(generated.ecdh_secret(&peer) == key.ecdh_secret(&peer));
+
+    let mut just_above = half;
+    just_above[31] += 1;
+    assert_eq!(PrivateKey::generate(&half).unwrap().to_octets(), half);
+    assert_eq!(PrivateKey::generate(&just_above).unwrap().to_octets(), half);
+    let mut last = order;
+    last[31] -= 1;
+    let mut one = [0; 32];
+    one[31] = 1;
+    assert_eq!(PrivateKey::generate(&last).unwrap().to_octets(), one);
+    assert!(PrivateKey::generate(&order).is_none() && PrivateKey::generate(&[0; 32]).is_none());
+}
+
+/// MshPRT §5.4.2.3, §5.4.4: what a session made does not outlast it, in memory neither.
+#[test]
+fn secrets_of_a_session_are_wiped_when_they_are_dropped() {
+    const fn is_wiped<T: zeroize::ZeroizeOnDrop>() {}
+    is_wiped::<PrivateKey>();
+    is_wiped::<mesh_crypto::EcdhSecret>();
+    is_wiped::<AuthValue>();
+    is_wiped::<Confirmation>();
+    is_wiped::<Session>();
 }
