@@ -280,6 +280,7 @@ fn pb_gatt_works_with_the_smallest_mtu_and_with_a_large_one() {
                     Some(ProvisionerEvent::Capabilities(_)) => {
                         provisioner.with_protocol(|x| x.choose(now, ways[1].0.clone())).unwrap();
                     }
+                    Some(ProvisionerEvent::Addresses { .. }) => {}
                     Some(ProvisionerEvent::Provisioned(node)) => assert!(node.is_authenticated),
                     Some(other) => panic!("{other:?}"),
                     None => break,

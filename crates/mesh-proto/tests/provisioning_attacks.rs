@@ -281,7 +281,8 @@ fn a_device_that_requires_authentication_refuses_to_do_without() {
         let mut device = device(config.clone(), start, 8);
         assert_eq!(refusal(&mut device), refused, "{start:?}");
     }
-    let (mut provisioner, _) = provisioner(capabilities, Authentication::Static(AuthValue::NONE), 9);
+    let (mut provisioner, _) =
+        provisioner(capabilities, Authentication::Static(AuthValue::from_octets(&[1; 32])), 9);
     provisioner.cancel();
     assert_eq!(failure(&mut provisioner), Some(ProvisionerFailure::Cancelled));
 }

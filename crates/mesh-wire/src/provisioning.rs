@@ -250,10 +250,16 @@ impl Capabilities {
             AuthenticationMethod::NoOob => self.oob_type & Self::ONLY_OOB == 0,
             AuthenticationMethod::StaticOob => self.oob_type & Self::STATIC_OOB != 0,
             AuthenticationMethod::OutputOob { action, size } => {
-                size >= 1 && size <= self.output_size && self.output_actions & (1 << action as u8) != 0
+                size >= 1
+                    && size <= MAX_OOB_SIZE
+                    && size <= self.output_size
+                    && self.output_actions & (1 << action as u8) != 0
             }
             AuthenticationMethod::InputOob { action, size } => {
-                size >= 1 && size <= self.input_size && self.input_actions & (1 << action as u8) != 0
+                size >= 1
+                    && size <= MAX_OOB_SIZE
+                    && size <= self.input_size
+                    && self.input_actions & (1 << action as u8) != 0
             }
         }
     }

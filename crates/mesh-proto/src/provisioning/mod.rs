@@ -20,7 +20,7 @@ use mesh_wire::bearer::pb_adv::CloseReason;
 pub use oob::{OobValue, Random, Secrets};
 pub use pb_adv::{PbAdv, PbAdvConfig};
 pub use pb_gatt::PbGatt;
-pub use provisionee::{DeviceConfig, DeviceEvent, DeviceFailure, NotAsked, OobActions, Provisionee};
+pub use provisionee::{DeviceConfig, DeviceEvent, DeviceFailure, GiveUp, NotAsked, OobActions, Provisionee};
 pub use provisioner::{
     Authentication, Choice, ChoiceError, NewNode, Provisioner, ProvisionerEvent, ProvisionerFailure,
 };

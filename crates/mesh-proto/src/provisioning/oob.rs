@@ -5,6 +5,7 @@ use core::fmt;
 
 use mesh_crypto::PrivateKey;
 use mesh_crypto::provisioning::AuthValue;
+use mesh_wire::provisioning::{InputAction, OutputAction};
 use rand_chacha::ChaCha20Rng;
 use rand_core::Rng as _;
 
@@ -18,6 +19,35 @@ pub enum OobValue {
     Number(u32),
     /// Digits and upper case letters.
     Text(String),
+}
+
+/// What an action does with a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Something is done so often: at least once (MshPRT §5.4.2.4.3, §5.4.2.4.4).
+    Counted,
+    Digits,
+    Text,
+}
+
+impl From<OutputAction> for Kind {
+    fn from(action: OutputAction) -> Self {
+        match action {
+            OutputAction::Blink | OutputAction::Beep | OutputAction::Vibrate => Self::Counted,
+            OutputAction::Numeric => Self::Digits,
+            OutputAction::Alphanumeric => Self::Text,
+        }
+    }
+}
+
+impl From<InputAction> for Kind {
+    fn from(action: InputAction) -> Self {
+        match action {
+            InputAction::Push | InputAction::Twist => Self::Counted,
+            InputAction::Numeric => Self::Digits,
+            InputAction::Alphanumeric => Self::Text,
+        }
+    }
 }
 
 /// What an end of a session keeps to itself, and uses once.
@@ -35,9 +65,9 @@ pub struct Random(pub [u8; 32]);
 
 impl Secrets {
     pub(super) fn generate(rng: &mut ChaCha20Rng) -> Self {
-        // All but one in 2³² scalars are private keys.
+        // All but one in 2³² scalars make one.
         let private_key = loop {
-            if let Some(key) = PrivateKey::new(&random(rng)) {
+            if let Some(key) = PrivateKey::generate(&random(rng)) {
                 break key;
             }
         };
@@ -52,16 +82,23 @@ fn random(rng: &mut ChaCha20Rng) -> [u8; 32] {
 }
 
 impl OobValue {
-    /// A number of `size` digits at most; at least 1 when it is counted.
-    pub(super) fn random_number(rng: &mut ChaCha20Rng, size: u8, is_counted: bool) -> Self {
-        let least = u64::from(is_counted);
+    /// A value of `size` digits or characters.
+    pub(super) fn random(rng: &mut ChaCha20Rng, size: u8, kind: Kind) -> Self {
+        match kind {
+            Kind::Counted => Self::random_number(rng, size, 1),
+            Kind::Digits => Self::random_number(rng, size, 0),
+            Kind::Text => Self::random_text(rng, size),
+        }
+    }
+
+    fn random_number(rng: &mut ChaCha20Rng, size: u8, least: u64) -> Self {
         let span = u64::from(limit(size)) - least;
         // The remainder's bias over a span of 10⁸ is below one in 10¹¹.
         let value = least + rng.next_u64() % span;
         Self::Number(u32::try_from(value).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn random_text(rng: &mut ChaCha20Rng, size: u8) -> Self {
+    fn random_text(rng: &mut ChaCha20Rng, size: u8) -> Self {
         let character = |_| {
             let index = usize::try_from(rng.next_u64() % 36).unwrap_or(0);
             char::from(CHARACTERS[index])
@@ -70,11 +107,15 @@ impl OobValue {
     }
 
     /// Whether a user can have read or typed this where a value of `size` was asked for.
-    pub(super) fn fits(&self, size: u8, is_text: bool) -> bool {
+    pub(super) fn fits(&self, size: u8, kind: Kind) -> bool {
         match self {
-            Self::Number(value) => !is_text && *value < limit(size),
+            Self::Number(value) => {
+                kind != Kind::Text && *value < limit(size) && (*value > 0 || kind != Kind::Counted)
+            }
             Self::Text(text) => {
-                is_text && text.len() == usize::from(size) && text.bytes().all(|x| CHARACTERS.contains(&x))
+                kind == Kind::Text
+                    && text.len() == usize::from(size)
+                    && text.bytes().all(|x| CHARACTERS.contains(&x))
             }
         }
     }
@@ -113,22 +154,34 @@ mod tests {
 
     use super::*;
 
+    /// MshPRT §5.4.3.1.
+    #[test]
+    fn private_keys_are_in_the_allowed_range() {
+        let mut rng = ChaCha20Rng::from_seed([4; 32]);
+        // One in two would not be, if the range were not looked at.
+        assert!((0..32).all(|_| Secrets::generate(&mut rng).private_key.is_in_range()));
+    }
+
     #[test]
     fn values_keep_to_their_size() {
         let mut rng = ChaCha20Rng::from_seed([3; 32]);
         let mut seen = alloc::collections::BTreeSet::new();
         for _ in 0..1000 {
-            let counted = OobValue::random_number(&mut rng, 1, true);
+            let counted = OobValue::random(&mut rng, 1, Kind::Counted);
             let OobValue::Number(number) = counted else { panic!("a number") };
             assert!((1..=9).contains(&number));
             seen.insert(number);
             for size in 1..=8 {
-                assert!(OobValue::random_number(&mut rng, size, false).fits(size, false));
-                assert!(OobValue::random_text(&mut rng, size).fits(size, true));
+                for kind in [Kind::Counted, Kind::Digits, Kind::Text] {
+                    assert!(OobValue::random(&mut rng, size, kind).fits(size, kind));
+                }
             }
         }
         assert_eq!(seen.len(), 9);
-        assert!(!OobValue::Number(10).fits(1, false) && !OobValue::Number(1).fits(1, true));
-        assert!(!OobValue::Text("ab".into()).fits(2, true) && !OobValue::Text("A".into()).fits(2, true));
+        assert!(!OobValue::Number(10).fits(1, Kind::Digits) && !OobValue::Number(1).fits(1, Kind::Text));
+        assert!(OobValue::Number(0).fits(1, Kind::Digits) && !OobValue::Number(0).fits(1, Kind::Counted));
+        for text in ["ab", "A", "ABC", "Ä"] {
+            assert!(!OobValue::Text(text.into()).fits(2, Kind::Text), "{text}");
+        }
     }
 }

@@ -24,6 +24,9 @@ const ACKNOWLEDGMENT: Duration = Duration::from_secs(30);
 /// How often a Link Close is sent, at least (MshPRT §5.3.1.4.3).
 const LINK_CLOSE_COUNT: u8 = 3;
 
+/// How many provisioning PDUs wait for the transaction before them. The protocol has two to send at once at most.
+const MAX_WAITING: usize = 4;
+
 /// What the specification leaves to the implementation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PbAdvConfig {
@@ -246,7 +249,6 @@ impl<P: Protocol> PbAdv<P> {
                 let mut link = Link::new(id, Numbers::DEVICE, Numbers::PROVISIONER);
                 link.is_open = true;
                 self.link = Some(link);
-                self.timers.cancel(&Timer::Beacon);
                 self.protocol.handle_link_open(now);
             }
         }
@@ -286,6 +288,9 @@ impl<P: Protocol> PbAdv<P> {
                     Progress::Repeated => self.send(id, pdu.transaction, GenericPdu::TransactionAck),
                     Progress::Whole(octets) => {
                         link.is_in_use = true;
+                        // Only now it is being provisioned (§5.3.2), and beacons no more (§5.4.2.1): a link that somebody
+                        // opens and does not use hides no device.
+                        self.timers.cancel(&Timer::Beacon);
                         // Who goes on has got what was said: each end answers the other. BlueZ's answer overtakes its
                         // acknowledgment.
                         if link.outgoing.take_if(|sent| sent.next == sent.segments.len()).is_some() {
@@ -302,7 +307,8 @@ impl<P: Protocol> PbAdv<P> {
     /// Starts what can be started, and closes the link if the protocol has it closed.
     fn flush(&mut self, now: Instant) {
         while let Some(pdu) = self.protocol.poll_transmit() {
-            if let Some(link) = &mut self.link {
+            // A peer that says much and acknowledges nothing does not make this grow.
+            if let Some(link) = self.link.as_mut().filter(|link| link.queue.len() < MAX_WAITING) {
                 link.queue.push_back(pdu);
             }
         }
@@ -396,7 +402,10 @@ impl<P: Protocol> PbAdv<P> {
     }
 
     fn resume_beacons(&mut self, now: Instant) {
-        if matches!(self.role, Role::Device(_)) && !self.protocol.is_done() {
+        if matches!(self.role, Role::Device(_))
+            && !self.protocol.is_done()
+            && self.timers.get(&Timer::Beacon).is_none()
+        {
             self.timers.set(Timer::Beacon, now + self.config.beacon_interval);
         }
     }

@@ -50,9 +50,9 @@ impl<P: Protocol> PbGatt<P> {
 
     /// The connection is gone.
     pub fn handle_disconnected(&mut self, now: Instant) {
+        self.wants_disconnect = false;
         if self.connection.take().is_some() {
             self.transmit.clear();
-            self.wants_disconnect = false;
             self.protocol.handle_link_end(now, LinkEnd::Lost);
         }
     }

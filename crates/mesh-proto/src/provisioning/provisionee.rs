@@ -16,7 +16,7 @@ use mesh_wire::provisioning::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
-use super::oob::{OobValue, Secrets};
+use super::oob::{Kind, OobValue, Random, Secrets};
 use super::{LinkEnd, PROVISIONING_TIMEOUT, PROVISIONING_TIMEOUT_WITH_USER, Protocol};
 
 /// The largest type of a provisioning PDU that provisioners before records knew.
@@ -60,6 +60,8 @@ pub enum DeviceEvent {
     ShowValue {
         /// How.
         action: OutputAction,
+        /// Of so many digits or characters, with zeros in front of a number that is shown.
+        size: u8,
         /// What.
         value: OobValue,
     },
@@ -89,12 +91,24 @@ pub enum DeviceFailure {
     /// The provisioner did something wrong, and was told what.
     #[error("the provisioner was refused: {0}")]
     Refused(ErrorCode),
+    /// The host gave up, and the provisioner was told why.
+    #[error("the device gave up: {0}")]
+    GaveUp(ErrorCode),
     /// The provisioner said nothing for too long.
     #[error("the provisioner said nothing for too long")]
     Timeout,
     /// The link ended before the device was a node.
     #[error("the link ended before the device was a node")]
     LinkEnded(LinkEnd),
+}
+
+/// Why the host of a device cannot go on with a session (MshPRT §5.4.1.10).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GiveUp {
+    /// What it takes is not there: memory, power, a place to store what a node has to keep.
+    OutOfResources,
+    /// Anything else, as that the user called it off.
+    UnexpectedError,
 }
 
 /// No value is asked for, or not one like this.
@@ -112,6 +126,7 @@ pub struct Provisionee {
     state: State,
     timeout: Duration,
     timer: Option<Instant>,
+    is_attentive: bool,
     is_showing: bool,
     transmit: VecDeque<Vec<u8>>,
     close: Option<CloseReason>,
@@ -130,11 +145,11 @@ enum State {
     /// Waits for the provisioner's public key.
     Started(Negotiated),
     /// Waits for the user.
-    Input { exchanged: Exchanged, size: u8, is_text: bool },
+    Input { exchanged: Exchanged, action: InputAction, size: u8 },
     /// Waits for Confirmation.
     Exchanged(Exchanged, AuthValue),
     /// Waits for Random.
-    Confirmed { exchanged: Exchanged, confirmation: Confirmation, peer: Vec<u8> },
+    Confirmed { secret: EcdhSecret, random: Random, confirmation: Confirmation, peer: Vec<u8> },
     /// Waits for Data.
     Authenticated(Session),
     /// Has sent Complete.
@@ -152,18 +167,15 @@ struct Negotiated {
     secrets: Secrets,
 }
 
+/// The private key is gone once there is a secret (MshPRT §5.4.2.3).
 #[derive(Debug)]
 struct Exchanged {
-    negotiated: Negotiated,
+    attention_s: u8,
+    start: Start,
+    random: Random,
     peer: PublicKey,
     own: PublicKey,
     secret: EcdhSecret,
-}
-
-impl Exchanged {
-    fn random(&self) -> &[u8] {
-        &self.negotiated.secrets.random.0[..self.negotiated.start.algorithm.size()]
-    }
 }
 
 impl DeviceConfig {
@@ -213,6 +225,7 @@ impl Provisionee {
             state: State::Closed,
             timeout: PROVISIONING_TIMEOUT,
             timer: None,
+            is_attentive: false,
             is_showing: false,
             transmit: VecDeque::new(),
             close: None,
@@ -238,7 +251,7 @@ impl Provisionee {
     /// When nothing of the kind is asked for; the session goes on.
     pub fn enter_value(&mut self, now: Instant, value: &OobValue) -> Result<(), NotAsked> {
         match core::mem::replace(&mut self.state, State::Failed) {
-            State::Input { exchanged, size, is_text } if value.fits(size, is_text) => {
+            State::Input { exchanged, action, size } if value.fits(size, action.into()) => {
                 self.state = State::Exchanged(exchanged, value.auth_value());
                 self.send(now, &ProvisioningPdu::InputComplete);
                 Ok(())
@@ -248,6 +261,27 @@ impl Provisionee {
                 Err(NotAsked)
             }
         }
+    }
+
+    /// Ends the session because of something that the protocol does not know of, and tells the provisioner. The device
+    /// then waits for another link, as after any failure. Without a session, or when the device is a node already,
+    /// nothing happens.
+    pub fn give_up(&mut self, reason: GiveUp) {
+        let code = match reason {
+            GiveUp::OutOfResources => ErrorCode::OutOfResources,
+            GiveUp::UnexpectedError => ErrorCode::UnexpectedError,
+        };
+        match self.state {
+            State::Closed | State::Failed | State::Complete { .. } | State::Done => {}
+            _ => self.refuse(code, DeviceFailure::GaveUp(code)),
+        }
+    }
+
+    /// Tells the provisioner that the session is over, and waits for it to close the link (MshPRT §5.4.4).
+    fn refuse(&mut self, code: ErrorCode, failure: DeviceFailure) {
+        self.state = State::Failed;
+        self.transmit.push_back(ProvisioningPdu::Failed(code).encode());
+        self.fail(failure);
     }
 
     /// One step of the protocol; what is wrong is told to the provisioner.
@@ -274,6 +308,7 @@ impl Provisionee {
         })?;
         match (core::mem::replace(&mut self.state, State::Failed), pdu) {
             (State::Open, ProvisioningPdu::Invite { attention_s }) => {
+                self.is_attentive = true;
                 self.events.push_back(DeviceEvent::Attention(Duration::from_secs(attention_s.into())));
                 self.state = State::Invited { attention_s };
                 self.send(now, &ProvisioningPdu::Capabilities(self.config.capabilities()));
@@ -287,8 +322,21 @@ impl Provisionee {
             (State::Exchanged(exchanged, auth_value), ProvisioningPdu::Confirmation(peer)) => {
                 self.confirm(now, exchanged, &auth_value, peer)?;
             }
-            (State::Confirmed { exchanged, confirmation, peer }, ProvisioningPdu::Random(random)) => {
-                self.authenticate(now, &exchanged, &confirmation, &peer, &random)?;
+            (
+                State::Confirmed { secret, random: own, confirmation, peer },
+                ProvisioningPdu::Random(random),
+            ) => {
+                if random.len() != peer.len() || own.0.starts_with(&random) {
+                    return Err(ErrorCode::InvalidFormat);
+                }
+                // Our own random value is revealed only to who knows the authentication value.
+                if confirmation.of(&random) != peer {
+                    return Err(ErrorCode::ConfirmationFailed);
+                }
+                let own = &own.0[..random.len()];
+                let salt = confirmation.provisioning_salt(&random, own);
+                self.send(now, &ProvisioningPdu::Random(own.to_vec()));
+                self.state = State::Authenticated(Session::new(&secret, &salt));
             }
             (State::Authenticated(session), ProvisioningPdu::Data(secured)) => {
                 self.complete(now, &session, &secured)?;
@@ -299,7 +347,7 @@ impl Provisionee {
     }
 
     fn start(&mut self, attention_s: u8, start: Start) -> Result<(), ErrorCode> {
-        self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
+        self.end_attention();
         let capabilities = self.config.capabilities();
         let has_key = capabilities.public_key_type & Capabilities::OOB_PUBLIC_KEY != 0;
         if !capabilities.has(start.algorithm)
@@ -322,38 +370,35 @@ impl Provisionee {
 
     fn exchange(&mut self, now: Instant, negotiated: Negotiated, key: [u8; 64]) -> Result<(), ErrorCode> {
         let peer = PublicKey::new(key).ok_or(ErrorCode::InvalidFormat)?;
-        let own = negotiated.secrets.private_key.public_key();
+        let Negotiated { attention_s, start, secrets: Secrets { private_key, random } } = negotiated;
+        let own = private_key.public_key();
         // Who sends our own key back could have us authenticate ourselves (CVE-2020-26558, CVE-2023-4258). The key
         // that is known out of band is ours as well.
         let oob = self.config.oob_private_key.as_ref().map(PrivateKey::public_key);
         if peer == own || Some(peer) == oob {
             return Err(ErrorCode::InvalidFormat);
         }
-        if !negotiated.start.oob_public_key {
+        if !start.oob_public_key {
             self.send(now, &ProvisioningPdu::from(&own));
         }
-        let secret = negotiated.secrets.private_key.ecdh_secret(&peer);
-        let method = negotiated.start.method;
-        let exchanged = Exchanged { negotiated, peer, own, secret };
-        let auth_value = match method {
+        let secret = private_key.ecdh_secret(&peer);
+        drop(private_key);
+        let exchanged = Exchanged { attention_s, start, random, peer, own, secret };
+        let auth_value = match start.method {
             AuthenticationMethod::NoOob => AuthValue::NONE,
             AuthenticationMethod::StaticOob => {
                 self.config.static_oob.clone().ok_or(ErrorCode::UnexpectedError)?
             }
             AuthenticationMethod::OutputOob { action, size } => {
-                let value = match action {
-                    OutputAction::Alphanumeric => OobValue::random_text(&mut self.rng, size),
-                    number => OobValue::random_number(&mut self.rng, size, number.is_counted()),
-                };
+                let value = OobValue::random(&mut self.rng, size, Kind::from(action));
                 let auth_value = value.auth_value();
                 self.is_showing = true;
-                self.events.push_back(DeviceEvent::ShowValue { action, value });
+                self.events.push_back(DeviceEvent::ShowValue { action, size, value });
                 auth_value
             }
             AuthenticationMethod::InputOob { action, size } => {
-                let is_text = action == InputAction::Alphanumeric;
                 self.events.push_back(DeviceEvent::EnterValue { action, size });
-                self.state = State::Input { exchanged, size, is_text };
+                self.state = State::Input { exchanged, action, size };
                 return Ok(());
             }
         };
@@ -369,43 +414,21 @@ impl Provisionee {
         peer: Vec<u8>,
     ) -> Result<(), ErrorCode> {
         self.hide_value();
-        let Negotiated { attention_s, start, .. } = &exchanged.negotiated;
+        let Exchanged { attention_s, start, random, peer: peer_key, own: own_key, secret } = exchanged;
         let inputs = ConfirmationInputs {
-            invite: &[*attention_s],
+            invite: &[attention_s],
             capabilities: &self.config.capabilities().to_octets(),
             start: &start.to_octets(),
-            provisioner: &exchanged.peer,
-            device: &exchanged.own,
+            provisioner: &peer_key,
+            device: &own_key,
         };
-        let confirmation = Confirmation::new(start.algorithm, &inputs, &exchanged.secret, auth_value);
-        let own = confirmation.of(exchanged.random());
+        let confirmation = Confirmation::new(start.algorithm, &inputs, &secret, auth_value);
+        let own = confirmation.of(&random.0[..start.algorithm.size()]);
         if peer.len() != start.algorithm.size() || peer == own {
             return Err(ErrorCode::InvalidFormat);
         }
         self.send(now, &ProvisioningPdu::Confirmation(own));
-        self.state = State::Confirmed { exchanged, confirmation, peer };
-        Ok(())
-    }
-
-    fn authenticate(
-        &mut self,
-        now: Instant,
-        exchanged: &Exchanged,
-        confirmation: &Confirmation,
-        peer: &[u8],
-        random: &[u8],
-    ) -> Result<(), ErrorCode> {
-        let own = exchanged.random();
-        if random.len() != own.len() || random == own {
-            return Err(ErrorCode::InvalidFormat);
-        }
-        // Our own random value is revealed only to who knows the authentication value.
-        if confirmation.of(random) != peer {
-            return Err(ErrorCode::ConfirmationFailed);
-        }
-        let salt = confirmation.provisioning_salt(random, own);
-        self.send(now, &ProvisioningPdu::Random(own.to_vec()));
-        self.state = State::Authenticated(Session::new(&exchanged.secret, &salt));
+        self.state = State::Confirmed { secret, random, confirmation, peer };
         Ok(())
     }
 
@@ -439,7 +462,14 @@ impl Provisionee {
         self.timer = None;
     }
 
+    fn end_attention(&mut self) {
+        if core::mem::take(&mut self.is_attentive) {
+            self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
+        }
+    }
+
     fn fail(&mut self, failure: DeviceFailure) {
+        self.end_attention();
         self.hide_value();
         self.events.push_back(DeviceEvent::Failed(failure));
     }
@@ -452,6 +482,8 @@ impl Protocol for Provisionee {
         }
         self.transmit.clear();
         self.close = None;
+        self.end_attention();
+        self.hide_value();
         self.timeout = PROVISIONING_TIMEOUT;
         self.timer = Some(now + self.timeout);
         self.state = State::Open;
@@ -461,19 +493,20 @@ impl Protocol for Provisionee {
         if matches!(self.state, State::Closed | State::Done) {
             return;
         }
-        let has_failed = matches!(self.state, State::Failed);
-        if !has_failed {
-            self.timer = Some(now + self.timeout);
-        }
-        let Err(code) = self.step(now, pdu) else { return };
         // Once Complete is sent the device is a node, whatever else is said.
         if matches!(self.state, State::Complete { .. }) {
             return;
         }
-        self.state = State::Failed;
-        self.transmit.push_back(ProvisioningPdu::Failed(code).encode());
-        if !has_failed {
-            self.fail(DeviceFailure::Refused(code));
+        if matches!(self.state, State::Failed) {
+            // Whatever comes now is unexpected (§5.4.4), and does not keep the link open.
+            self.transmit.push_back(ProvisioningPdu::Failed(ErrorCode::UnexpectedPdu).encode());
+            return;
+        }
+        let result = self.step(now, pdu);
+        // After the step: it may have chosen a method that takes more time.
+        self.timer = Some(now + self.timeout);
+        if let Err(code) = result {
+            self.refuse(code, DeviceFailure::Refused(code));
         }
     }
 
@@ -494,7 +527,6 @@ impl Protocol for Provisionee {
             State::Failed => self.state = State::Closed,
             _ => {
                 self.state = State::Closed;
-                self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
                 self.fail(DeviceFailure::LinkEnded(end));
             }
         }
@@ -515,7 +547,6 @@ impl Protocol for Provisionee {
                 self.state = State::Closed;
                 self.close = Some(CloseReason::Timeout);
                 self.transmit.clear();
-                self.events.push_back(DeviceEvent::Attention(Duration::ZERO));
                 self.fail(DeviceFailure::Timeout);
             }
         }

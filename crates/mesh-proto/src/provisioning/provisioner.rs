@@ -16,7 +16,7 @@ use mesh_wire::provisioning::{
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
 
-use super::oob::{OobValue, Secrets};
+use super::oob::{Kind, OobValue, Random, Secrets};
 use super::provisionee::NotAsked;
 use super::{LinkEnd, PROVISIONING_TIMEOUT, PROVISIONING_TIMEOUT_WITH_USER, Protocol};
 
@@ -75,11 +75,21 @@ pub enum ProvisionerEvent {
     ShowValue {
         /// How it is typed in.
         action: InputAction,
+        /// Of so many digits or characters, with zeros in front of a number that is typed in.
+        size: u8,
         /// What.
         value: OobValue,
     },
-    /// The user has typed it in.
+    /// The user has typed it in, or need not any more.
     HideValue,
+    /// The device is about to be sent these addresses. They are its own from now on, whatever becomes of the session
+    /// (MshPRT §5.4.2.5): who gives addresses must have stored that before the next PDU leaves.
+    Addresses {
+        /// Of its primary element.
+        address: UnicastAddress,
+        /// How many follow one another.
+        elements: u8,
+    },
     /// The device is a node.
     Provisioned(NewNode),
     /// It is not.
@@ -143,6 +153,11 @@ pub enum ChoiceError {
     /// The device does not offer this way to authenticate it.
     #[error("the device does not offer this way to authenticate it")]
     NotOffered,
+    /// The static value authenticates nobody.
+    #[error(
+        "a static value of nothing but zeros authenticates nobody; say that there is none, or take another"
+    )]
+    ZeroStaticOob,
     /// The device has no public key out of band.
     #[error("the device has no public key that is known out of band")]
     NoOobPublicKey,
@@ -160,6 +175,7 @@ pub struct Provisioner {
     state: State,
     timeout: Duration,
     timer: Option<Instant>,
+    is_showing: bool,
     transmit: VecDeque<Vec<u8>>,
     close: Option<CloseReason>,
     events: VecDeque<ProvisionerEvent>,
@@ -176,7 +192,7 @@ enum State {
     /// Waits for the device's public key.
     Started(Negotiated),
     /// Waits for the user.
-    Reading { exchanged: Exchanged, size: u8, is_text: bool },
+    Reading { exchanged: Exchanged, action: OutputAction, size: u8 },
     /// Waits for Input Complete.
     Typing { exchanged: Exchanged, auth_value: AuthValue },
     /// Waits for Confirmation.
@@ -184,7 +200,7 @@ enum State {
     /// Waits for Random.
     Confirmed { exchanged: Exchanged, confirmation: Confirmation, peer: Vec<u8> },
     /// Waits for Complete.
-    Sent { dev_key: DevKey, negotiated: Negotiated },
+    Sent(NewNode),
     /// It ended, one way or the other.
     Done,
 }
@@ -197,16 +213,21 @@ struct Negotiated {
     secrets: Secrets,
 }
 
+/// The private key is gone once there is a secret (MshPRT §5.4.2.3).
 #[derive(Debug)]
 struct Exchanged {
-    negotiated: Negotiated,
+    capabilities: Capabilities,
+    start: Start,
+    data: ProvisioningData,
+    random: Random,
+    own: PublicKey,
     peer: PublicKey,
     secret: EcdhSecret,
 }
 
 impl Exchanged {
     fn random(&self) -> &[u8] {
-        &self.negotiated.secrets.random.0[..self.negotiated.start.algorithm.size()]
+        &self.random.0[..self.start.algorithm.size()]
     }
 }
 
@@ -232,6 +253,7 @@ impl Provisioner {
             state: State::Closed,
             timeout: PROVISIONING_TIMEOUT,
             timer: None,
+            is_showing: false,
             transmit: VecDeque::new(),
             close: None,
             events: VecDeque::new(),
@@ -268,6 +290,9 @@ impl Provisioner {
             return Err(ChoiceError::NotOffered);
         }
         let has_key = capabilities.public_key_type & Capabilities::OOB_PUBLIC_KEY != 0;
+        if matches!(&choice.authentication, Authentication::Static(value) if value.is_zero(algorithm)) {
+            return Err(ChoiceError::ZeroStaticOob);
+        }
         if choice.oob_public_key.is_some() && !has_key {
             return Err(ChoiceError::NoOobPublicKey);
         }
@@ -299,7 +324,7 @@ impl Provisioner {
     /// When nothing of the kind is asked for; the session goes on.
     pub fn enter_value(&mut self, now: Instant, value: &OobValue) -> Result<(), NotAsked> {
         match core::mem::replace(&mut self.state, State::Done) {
-            State::Reading { exchanged, size, is_text } if value.fits(size, is_text) => {
+            State::Reading { exchanged, action, size } if value.fits(size, action.into()) => {
                 self.confirm(now, exchanged, &value.auth_value());
                 Ok(())
             }
@@ -332,7 +357,7 @@ impl Provisioner {
                 self.exchange(now, negotiated, peer)?;
             }
             (State::Typing { exchanged, auth_value }, ProvisioningPdu::InputComplete) => {
-                self.events.push_back(ProvisionerEvent::HideValue);
+                self.hide_value();
                 self.confirm(now, exchanged, &auth_value);
             }
             (State::Exchanged { exchanged, confirmation, own }, ProvisioningPdu::Confirmation(peer)) => {
@@ -348,20 +373,12 @@ impl Provisioner {
                 self.state = State::Confirmed { exchanged, confirmation, peer };
             }
             (State::Confirmed { exchanged, confirmation, peer }, ProvisioningPdu::Random(random)) => {
-                self.authenticate(now, exchanged, &confirmation, &peer, &random)?;
+                self.authenticate(now, &exchanged, &confirmation, &peer, &random)?;
             }
-            (State::Sent { dev_key, negotiated }, ProvisioningPdu::Complete) => {
-                let is_authenticated =
-                    negotiated.start.oob_public_key || negotiated.start.method != AuthenticationMethod::NoOob;
+            (State::Sent(node), ProvisioningPdu::Complete) => {
                 self.timer = None;
                 self.close = Some(CloseReason::Success);
-                self.events.push_back(ProvisionerEvent::Provisioned(NewNode {
-                    address: negotiated.choice.data.address,
-                    elements: negotiated.capabilities.elements,
-                    dev_key,
-                    algorithm: negotiated.start.algorithm,
-                    is_authenticated,
-                }));
+                self.events.push_back(ProvisionerEvent::Provisioned(node));
             }
             _ => return Err(ProvisionerFailure::Protocol),
         }
@@ -374,40 +391,40 @@ impl Provisioner {
         negotiated: Negotiated,
         peer: PublicKey,
     ) -> Result<(), ProvisionerFailure> {
+        let Negotiated { capabilities, start, choice, secrets: Secrets { private_key, random } } = negotiated;
+        let own = private_key.public_key();
         // CVE-2020-26556, CVE-2020-26558: a device that sends our own key back.
-        if peer == negotiated.secrets.private_key.public_key() {
+        if peer == own {
             return Err(ProvisionerFailure::PublicKey);
         }
-        let secret = negotiated.secrets.private_key.ecdh_secret(&peer);
-        let authentication = negotiated.choice.authentication.clone();
-        let exchanged = Exchanged { negotiated, peer, secret };
+        let secret = private_key.ecdh_secret(&peer);
+        drop(private_key);
+        let Choice { authentication, data, .. } = choice;
+        let exchanged = Exchanged { capabilities, start, data, random, own, peer, secret };
         match authentication {
             Authentication::NoOob => self.confirm(now, exchanged, &AuthValue::NONE),
             Authentication::Static(value) => self.confirm(now, exchanged, &value),
             Authentication::Output { action, size } => {
-                let is_text = action == OutputAction::Alphanumeric;
                 self.events.push_back(ProvisionerEvent::EnterValue { action, size });
-                self.state = State::Reading { exchanged, size, is_text };
+                self.state = State::Reading { exchanged, action, size };
             }
             Authentication::Input { action, size } => {
-                let value = match action {
-                    InputAction::Alphanumeric => OobValue::random_text(&mut self.rng, size),
-                    number => OobValue::random_number(&mut self.rng, size, number.is_counted()),
-                };
+                let value = OobValue::random(&mut self.rng, size, Kind::from(action));
+                self.is_showing = true;
                 self.state = State::Typing { exchanged, auth_value: value.auth_value() };
-                self.events.push_back(ProvisionerEvent::ShowValue { action, value });
+                self.events.push_back(ProvisionerEvent::ShowValue { action, size, value });
             }
         }
         Ok(())
     }
 
     fn confirm(&mut self, now: Instant, exchanged: Exchanged, auth_value: &AuthValue) {
-        let Negotiated { capabilities, start, secrets, .. } = &exchanged.negotiated;
+        let Exchanged { capabilities, start, .. } = &exchanged;
         let inputs = ConfirmationInputs {
             invite: &[self.attention_s],
             capabilities: &capabilities.to_octets(),
             start: &start.to_octets(),
-            provisioner: &secrets.private_key.public_key(),
+            provisioner: &exchanged.own,
             device: &exchanged.peer,
         };
         let confirmation = Confirmation::new(start.algorithm, &inputs, &exchanged.secret, auth_value);
@@ -419,7 +436,7 @@ impl Provisioner {
     fn authenticate(
         &mut self,
         now: Instant,
-        exchanged: Exchanged,
+        exchanged: &Exchanged,
         confirmation: &Confirmation,
         peer: &[u8],
         random: &[u8],
@@ -435,9 +452,18 @@ impl Provisioner {
             return Err(ProvisionerFailure::ConfirmationFailed);
         }
         let session = Session::new(&exchanged.secret, &confirmation.provisioning_salt(own, random));
-        let secured = session.encrypt(&exchanged.negotiated.choice.data.to_octets());
+        let secured = session.encrypt(&exchanged.data.to_octets());
+        let Exchanged { capabilities: Capabilities { elements, .. }, start, data, .. } = exchanged;
+        let (address, elements) = (data.address, *elements);
+        self.events.push_back(ProvisionerEvent::Addresses { address, elements });
         self.send(now, &ProvisioningPdu::Data(secured));
-        self.state = State::Sent { dev_key: session.dev_key().clone(), negotiated: exchanged.negotiated };
+        self.state = State::Sent(NewNode {
+            address,
+            elements,
+            dev_key: session.dev_key().clone(),
+            algorithm: start.algorithm,
+            is_authenticated: start.oob_public_key || start.method != AuthenticationMethod::NoOob,
+        });
         Ok(())
     }
 
@@ -446,11 +472,18 @@ impl Provisioner {
         self.timer = Some(now + self.timeout);
     }
 
+    fn hide_value(&mut self) {
+        if core::mem::take(&mut self.is_showing) {
+            self.events.push_back(ProvisionerEvent::HideValue);
+        }
+    }
+
     /// A provisioner that meets an error closes the link at once (MshPRT §5.4.4).
     fn fail(&mut self, failure: ProvisionerFailure) {
         self.state = State::Done;
         self.timer = None;
         self.transmit.clear();
+        self.hide_value();
         self.close = match failure {
             ProvisionerFailure::LinkEnded(_) => None,
             ProvisionerFailure::Timeout => Some(CloseReason::Timeout),
