@@ -25,6 +25,16 @@ pub struct UnixDatagram {
     sender: std::os::unix::net::UnixDatagram,
     peer: PathBuf,
     own: PathBuf,
+    end: End,
+}
+
+/// Which end of the socket this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// That of `bluetooth-meshd`: it hears datagrams with a length, and sends them without.
+    Meshd,
+    /// That of who talks to it.
+    Peer,
 }
 
 impl UnixDatagram {
@@ -35,7 +45,20 @@ impl UnixDatagram {
     pub fn bind(path: &Path) -> io::Result<Self> {
         let mut own = path.as_os_str().to_owned();
         own.push(".peer");
-        let own = PathBuf::from(own);
+        Self::bind_at(PathBuf::from(own), path.to_owned(), End::Peer)
+    }
+
+    /// Takes the place of meshd: listens at `PATH`, for one peer that was bound with [`UnixDatagram::bind`].
+    ///
+    /// # Errors
+    /// When the socket cannot be made there.
+    pub fn bind_as_meshd(path: &Path) -> io::Result<Self> {
+        let mut peer = path.as_os_str().to_owned();
+        peer.push(".peer");
+        Self::bind_at(path.to_owned(), PathBuf::from(peer), End::Meshd)
+    }
+
+    fn bind_at(own: PathBuf, peer: PathBuf, end: End) -> io::Result<Self> {
         match std::fs::remove_file(&own) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -43,7 +66,7 @@ impl UnixDatagram {
         let sender = std::os::unix::net::UnixDatagram::bind(&own)?;
         sender.set_nonblocking(true)?;
         let socket = tokio::net::UnixDatagram::from_std(sender.try_clone()?)?;
-        Ok(Self { socket, sender, peer: path.to_owned(), own })
+        Ok(Self { socket, sender, peer, own, end })
     }
 
     /// Sends an advertisement. When nobody listens, or not fast enough, it is lost, as on the air.
@@ -52,7 +75,11 @@ impl UnixDatagram {
     /// When the socket itself fails.
     pub fn send(&self, ad_type: AdType, data: &[u8]) -> io::Result<()> {
         let length = u8::try_from(data.len() + 1).map_err(|_| io::ErrorKind::InvalidInput)?;
-        let datagram = [&[length, ad_type.into()], data].concat();
+        let header: &[u8] = match self.end {
+            End::Peer => &[length, ad_type.into()],
+            End::Meshd => &[ad_type.into()],
+        };
+        let datagram = [header, data].concat();
         match self.sender.send_to(&datagram, &self.peer) {
             Ok(_) => Ok(()),
             Err(error) => match error.kind() {
@@ -73,7 +100,15 @@ impl UnixDatagram {
         loop {
             let mut datagram = [0; MAX_DATAGRAM + 1];
             let length = self.socket.recv(&mut datagram).await?;
-            let Some((&first, data)) = datagram[..length].split_first() else { continue };
+            let octets = match self.end {
+                End::Peer => &datagram[..length],
+                // What the length says counts, as on the air.
+                End::Meshd => match datagram[..length].split_first() {
+                    Some((&said, octets)) if octets.len() >= usize::from(said) => &octets[..said.into()],
+                    _ => continue,
+                },
+            };
+            let Some((&first, data)) = octets.split_first() else { continue };
             let types = [AdType::PbAdv, AdType::MeshMessage, AdType::MeshBeacon];
             if let Some(&ad_type) = types.iter().find(|&&known| u8::from(known) == first) {
                 return Ok(Advertisement { ad_type, data: data.into() });
@@ -110,7 +145,16 @@ mod tests {
         }
         let received = bearer.recv().await.unwrap();
         assert_eq!(received, Advertisement { ad_type: AdType::MeshBeacon, data: [5, 6][..].into() });
-        drop(bearer);
+        drop((bearer, meshd));
+
+        std::fs::remove_file(&path).unwrap();
+        let ends = [UnixDatagram::bind(&path).unwrap(), UnixDatagram::bind_as_meshd(&path).unwrap()];
+        ends[0].send(AdType::PbAdv, &[7, 8]).unwrap();
+        ends[1].send(AdType::MeshBeacon, &[9]).unwrap();
+        let received = [ends[1].recv().await.unwrap(), ends[0].recv().await.unwrap()];
+        assert_eq!(received[0], Advertisement { ad_type: AdType::PbAdv, data: [7, 8][..].into() });
+        assert_eq!(received[1], Advertisement { ad_type: AdType::MeshBeacon, data: [9][..].into() });
+        drop(ends);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }
