@@ -1,93 +1,20 @@
 //! `trellis mesh-node` as somebody at a keyboard uses it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use std::io::{BufRead as _, BufReader, Write as _};
+mod by_hand;
+
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
-use serde_json::Value;
+use by_hand::Node;
 
-/// How long a line may take: simulated air loses some of what is sent, as air does.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-struct Node {
-    process: Child,
-    input: ChildStdin,
-    lines: Receiver<Value>,
-    /// Lines that came while another was waited for.
-    passed: Vec<Value>,
-}
-
-impl Node {
-    fn start(data_dir: &Path) -> Self {
-        let mut process = Command::new(env!("CARGO_BIN_EXE_trellis"))
-            .args(["mesh-node", "--bearer", "sim:1", "--data-dir"])
-            .arg(data_dir)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let (sender, lines) = channel();
-        let output = BufReader::new(process.stdout.take().unwrap());
-        std::thread::spawn(move || {
-            for line in output.lines().map_while(Result::ok) {
-                let _ = sender.send(serde_json::from_str(&line).unwrap());
-            }
-        });
-        let input = process.stdin.take().unwrap();
-        Self { process, input, lines, passed: Vec::new() }
-    }
-
-    fn say(&mut self, command: &str) {
-        writeln!(self.input, "{command}").unwrap();
-    }
-
-    /// The next line that is of this event; others are of no interest.
-    fn hear(&mut self, event: &str) -> Value {
-        self.hear_within(event, PATIENCE).unwrap_or_else(|| panic!("no {event}"))
-    }
-
-    /// The same, also if it came already while another was waited for.
-    fn have_heard(&mut self, event: &str) -> Value {
-        match self.passed.iter().position(|line| line["event"] == event) {
-            Some(index) => self.passed.remove(index),
-            None => self.hear(event),
-        }
-    }
-
-    fn hear_within(&mut self, event: &str, patience: Duration) -> Option<Value> {
-        loop {
-            let line = self.lines.recv_timeout(patience).ok()?;
-            if line["event"] == event {
-                return Some(line);
-            }
-            self.passed.push(line);
-        }
-    }
-
-    /// Sends the lamp a message, as often as it takes.
-    fn send(&mut self, key: &str, message: &str, answer: &str) -> Value {
-        for _ in 0..8 {
-            self.say(&format!("send 0100 {key} {message}"));
-            if let Some(line) = self.hear_within(answer, Duration::from_secs(8)) {
-                return line;
-            }
-        }
-        panic!("no {answer}")
-    }
-
-    fn local(&mut self, message: &str) -> String {
-        self.say(&format!("local {message}"));
-        self.hear("configured")["payload"].as_str().unwrap().to_owned()
-    }
+fn start(data_dir: &Path) -> Node {
+    Node::start(["--bearer", "sim:1", "--data-dir", data_dir.to_str().unwrap()])
 }
 
 #[test]
 fn a_node_provisions_a_lamp_in_simulated_air_and_goes_on_after_being_killed() {
     let folder = std::env::temp_dir().join(format!("trellis-mesh-node-{}", std::process::id()));
-    let mut node = Node::start(&folder);
+    let mut node = start(&folder);
     let uuid = node.hear("unprovisioned")["uuid"].clone();
     node.say("create 00112233445566778899aabbccddeeff 0001");
     node.hear("provisioned");
@@ -103,7 +30,7 @@ fn a_node_provisions_a_lamp_in_simulated_air_and_goes_on_after_being_killed() {
     node.process.kill().unwrap();
     node.process.wait().unwrap();
 
-    let mut again = Node::start(&folder);
+    let mut again = start(&folder);
     assert_eq!(again.hear("restarted")["address"], "0001");
     // NetKey List and AppKey List.
     assert_eq!(again.local("8042"), "80430000");
@@ -116,7 +43,7 @@ fn a_node_provisions_a_lamp_in_simulated_air_and_goes_on_after_being_killed() {
     again.hear("reset");
     again.say("quit");
     again.process.wait().unwrap();
-    let mut third = Node::start(&folder);
+    let mut third = start(&folder);
     assert_eq!(third.hear("unprovisioned")["uuid"], uuid);
     third.say("quit");
     third.process.wait().unwrap();

@@ -4,6 +4,10 @@ use std::time::Duration;
 use anyhow::bail;
 use mesh_proto::low_power::LowPowerSettings;
 
+use mesh_proto::provisioning::OobActions;
+use mesh_wire::provisioning::{InputAction, OutputAction};
+
+use crate::mesh_node::oob::{self, DeviceOob, OobKey};
 use crate::mesh_node::{self, Bearer, Feature, Options};
 
 /// Run one Bluetooth Mesh node by hand
@@ -12,7 +16,12 @@ use crate::mesh_node::{self, Bearer, Feature, Options};
 /// each, and prints what happens, a JSON object each:
 ///
 ///   create NETKEY ADDRESS                  make a network, with this node as its provisioner
-///   provision UUID ADDRESS [static HEX]    provision a device into it
+///   provision UUID ADDRESS|next [HOW]      provision a device into it; HOW it is authenticated, if at all:
+///     static HEX                             by a value that came with it
+///     output ACTION[:SIZE]                   by what it shows: blink, beep, vibrate, number, string
+///     input ACTION[:SIZE]                    by what is done at it: push, twist, number, string
+///     ... key HEX                            and, or only, by its public key
+///   cancel                                 end a provisioning that is under way
 ///   enter VALUE                            the number or text that is asked for
 ///   send DST app:INDEX|dev HEX [segmented] send an access message; DST is an address or label:UUID
 ///   local HEX                              have the own Configuration Server carry out a message
@@ -23,7 +32,8 @@ use crate::mesh_node::{self, Bearer, Feature, Options};
 #[derive(Debug, clap::Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MeshNode {
-    /// What carries advertisements: unix:PATH is the socket of `bluetooth-meshd --io unit:PATH`; sim is simulated air
+    /// What carries advertisements: unix:PATH is the socket of `bluetooth-meshd --io unit:PATH`, or of a node that runs with
+    /// unix-listen:PATH; sim is simulated air
     /// with three lamps along a corridor that wait to be provisioned, sim:N with so many
     #[arg(long, value_parser = bearer)]
     bearer: Bearer,
@@ -31,8 +41,27 @@ pub(crate) struct MeshNode {
     #[arg(long, value_name = "HEX", value_parser = octets::<16>)]
     uuid: Option<[u8; 16]>,
     /// A value of up to 32 octets that the provisioner has too, for authentication
-    #[arg(long, value_name = "HEX", value_parser = any_octets)]
+    #[arg(long, value_name = "HEX", value_parser = static_value)]
     static_oob: Option<Octets>,
+    /// How the device can show a value: blink, beep, vibrate, number, string
+    #[arg(long, value_name = "ACTION", value_parser = oob::output_action, value_delimiter = ',')]
+    output_oob: Vec<OutputAction>,
+    /// Most digits or characters that it can show
+    #[arg(long, value_name = "SIZE", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=8))]
+    output_oob_size: u8,
+    /// How a value can be given to the device, by `enter`: push, twist, number, string
+    #[arg(long, value_name = "ACTION", value_parser = oob::input_action, value_delimiter = ',')]
+    input_oob: Vec<InputAction>,
+    /// Most digits or characters that can be given to it
+    #[arg(long, value_name = "SIZE", default_value = "4", value_parser = clap::value_parser!(u8).range(1..=8))]
+    input_oob_size: u8,
+    /// The private key of the device, whose public key is printed, for the provisioner; `random` for a new one, which
+    /// --data-dir keeps
+    #[arg(long, value_name = "HEX|random", value_parser = oob::key)]
+    oob_key: Option<OobKey>,
+    /// Refuse to be provisioned without authentication
+    #[arg(long)]
+    only_oob: bool,
     /// After how long without an answer provisioning repeats itself; BlueZ needs 3s
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = humantime::parse_duration)]
     pb_adv_retry: Duration,
@@ -66,21 +95,30 @@ const MAX_DEVICES: u8 = 100;
 fn bearer(text: &str) -> anyhow::Result<Bearer> {
     match text.split_once(':') {
         Some(("unix", path)) if !path.is_empty() => Ok(Bearer::Unix(path.into())),
+        Some(("unix-listen", path)) if !path.is_empty() => Ok(Bearer::UnixListen(path.into())),
         None if text == "sim" => Ok(Bearer::Simulated(3)),
         Some(("sim", count)) => match count.parse() {
             Ok(count) if count <= MAX_DEVICES => Ok(Bearer::Simulated(count)),
             _ => bail!("{count} is no number of lamps; say 0 to {MAX_DEVICES}"),
         },
-        _ => bail!("{text} is no bearer; say unix:PATH, sim or sim:N"),
+        _ => bail!("{text} is no bearer; say unix:PATH, unix-listen:PATH, sim or sim:N"),
     }
 }
 
-fn any_octets(text: &str) -> anyhow::Result<Octets> {
-    mesh_node::any_octets(text).map(Octets)
+fn static_value(text: &str) -> anyhow::Result<Octets> {
+    oob::static_value(text).map(Octets)
 }
 
 fn octets<const N: usize>(text: &str) -> anyhow::Result<[u8; N]> {
     mesh_node::octets(text)
+}
+
+/// A bit for each action, and the size if there is any.
+fn actions(actions: impl Iterator<Item = u8>, size: u8) -> OobActions {
+    match actions.fold(0, |bits, action| bits | 1 << action) {
+        0 => OobActions::default(),
+        actions => OobActions { size, actions },
+    }
 }
 
 pub(crate) async fn run(args: MeshNode) -> anyhow::Result<()> {
@@ -88,7 +126,13 @@ pub(crate) async fn run(args: MeshNode) -> anyhow::Result<()> {
     mesh_node::run(Options {
         bearer: args.bearer,
         uuid: args.uuid,
-        static_oob: args.static_oob.map(|Octets(octets)| octets),
+        oob: DeviceOob {
+            static_value: args.static_oob.map(|Octets(octets)| octets),
+            output: actions(args.output_oob.iter().map(|&action| action as u8), args.output_oob_size),
+            input: actions(args.input_oob.iter().map(|&action| action as u8), args.input_oob_size),
+            key: args.oob_key,
+            is_required: args.only_oob,
+        },
         pb_adv_retry: args.pb_adv_retry,
         features: args.features,
         low_power,

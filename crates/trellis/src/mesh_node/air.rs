@@ -73,6 +73,14 @@ impl Air {
         }
     }
 
+    /// Has the lamp that asks for a value take this one.
+    pub(super) fn enter(&mut self, now: Instant, value: &str) -> bool {
+        match self {
+            Self::Socket { .. } => false,
+            Self::Simulated(corridor) => corridor.devices.iter_mut().any(|device| device.enter(now, value)),
+        }
+    }
+
     /// What the other devices say.
     pub(super) fn take_lines(&mut self) -> Vec<Value> {
         match self {
@@ -140,7 +148,8 @@ impl Corridor {
         }
     }
 
-    /// Only what shows that a device is alive: what it is told to do, and that it has become a node.
+    /// Only what somebody in the corridor would see: what a device is told to do, what it shows or asks for, and that it
+    /// has become a node.
     fn take_lines(&mut self) -> Vec<Value> {
         let mut lines = Vec::new();
         for (number, device) in (1..).zip(&mut self.devices) {
@@ -150,6 +159,18 @@ impl Corridor {
                 Some("provisioned") => {
                     Some(json!({"event": "lamp", "lamp": number, "address": line["address"]}))
                 }
+                Some("show") => Some(json!({
+                    "event": "lamp",
+                    "lamp": number,
+                    "shows": line["action"],
+                    "value": line["value"],
+                })),
+                Some("enter") => Some(json!({
+                    "event": "lamp",
+                    "lamp": number,
+                    "asks": line["action"],
+                    "size": line["size"],
+                })),
                 _ => None,
             }));
         }

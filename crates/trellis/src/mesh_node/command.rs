@@ -8,15 +8,30 @@ use mesh_proto::upper_transport::Destination;
 use mesh_wire::KeyIndex;
 use mesh_wire::address::{Address, UnicastAddress};
 
+use super::oob::ProvisionerOob;
 use super::{any_octets, octets};
 
 /// A line of the standard input.
 #[derive(Debug)]
 pub(super) enum Command {
-    Create { net_key: NetKey, address: UnicastAddress },
-    Provision { uuid: [u8; 16], address: UnicastAddress, static_oob: Option<Vec<u8>> },
+    Create {
+        net_key: NetKey,
+        address: UnicastAddress,
+    },
+    /// Without an address, the next that is free.
+    Provision {
+        uuid: [u8; 16],
+        address: Option<UnicastAddress>,
+        oob: ProvisionerOob,
+    },
+    Cancel,
     Enter(String),
-    Send { destination: Destination, key: MessageKey, payload: Vec<u8>, segmented: bool },
+    Send {
+        destination: Destination,
+        key: MessageKey,
+        payload: Vec<u8>,
+        segmented: bool,
+    },
     Local(Vec<u8>),
     Iv(IvUpdateCommand),
     LowPower(bool),
@@ -33,14 +48,12 @@ impl FromStr for Command {
             ["create", net_key, at] => {
                 Self::Create { net_key: NetKey::new(octets(net_key)?), address: unicast(at)? }
             }
-            ["provision", uuid, at] => {
-                Self::Provision { uuid: octets(uuid)?, address: unicast(at)?, static_oob: None }
-            }
-            ["provision", uuid, at, "static", value] => Self::Provision {
+            ["provision", uuid, at, ref oob @ ..] => Self::Provision {
                 uuid: octets(uuid)?,
-                address: unicast(at)?,
-                static_oob: Some(any_octets(value)?),
+                address: if at == "next" { None } else { Some(unicast(at)?) },
+                oob: ProvisionerOob::parse(oob)?,
             },
+            ["cancel"] => Self::Cancel,
             ["enter", value] => Self::Enter(value.to_owned()),
             ["send", to, key, payload] => Self::send(to, key, payload, false)?,
             ["send", to, key, payload, "segmented"] => Self::send(to, key, payload, true)?,

@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clock::Instant;
 use journal::Change;
-use mesh_crypto::DevKey;
 use mesh_crypto::provisioning::AuthValue;
+use mesh_crypto::{DevKey, PrivateKey};
 use mesh_models::generic::OnOffServer;
 use mesh_proto::access::Element;
 use mesh_proto::bearer::{Received, Transmission};
@@ -19,7 +20,7 @@ use mesh_proto::node::{
     RecordKey,
 };
 use mesh_proto::provisioning::{
-    Authentication, Choice, DeviceConfig, DeviceEvent, OobValue, PbAdv, PbAdvConfig, Provisionee,
+    Choice, DeviceConfig, DeviceEvent, GiveUp, OobValue, PbAdv, PbAdvConfig, Protocol as _, Provisionee,
     Provisioner, ProvisionerEvent,
 };
 use mesh_wire::access::Opcode;
@@ -27,16 +28,21 @@ use mesh_wire::address::UnicastAddress;
 use mesh_wire::beacon::{Beacon, NetworkFlags, UnprovisionedDevice};
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{ConfigMessage, HealthMessage};
-use mesh_wire::provisioning::ProvisioningData;
+use mesh_wire::provisioning::{Capabilities, ProvisioningData};
 use mesh_wire::{CompanyId, IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use serde_json::{Value, json};
 
+use super::addresses::Addresses;
 use super::command::Command;
 use super::memory::{self, Memory, RemoteDevice};
+use super::oob::{self, DeviceOob, ProvisionerOob};
 use super::{Feature, random_uuid, seed};
 
 /// The company of a node that has none.
 const COMPANY: CompanyId = CompanyId(0xffff);
+
+/// How many elements the node has.
+const OWN_ELEMENTS: u8 = 1;
 
 /// A vendor's model that understands three opcodes, so that messages of any length can be tried.
 const PLAYGROUND: ModelId = ModelId::Vendor(COMPANY, 1);
@@ -76,7 +82,7 @@ const CONFIGURATION: &[Opcode] = &[
 /// How a device is known and provisioned.
 pub(super) struct Settings {
     pub(super) uuid: Option<[u8; 16]>,
-    pub(super) static_oob: Option<Vec<u8>>,
+    pub(super) oob: DeviceOob,
     pub(super) pb_adv_retry: Duration,
     pub(super) features: Vec<Feature>,
     pub(super) low_power: LowPowerSettings,
@@ -93,13 +99,16 @@ pub(super) struct Host {
     device: Option<PbAdv<Provisionee>>,
     node: Option<Node>,
     provisioner: Option<(PbAdv<Provisioner>, Provision)>,
+    /// What may not be given to another node.
+    addresses: Addresses,
     lines: Vec<Value>,
 }
 
 /// What a provisioning that is under way gives to its device.
 struct Provision {
-    address: UnicastAddress,
-    static_oob: Option<Vec<u8>>,
+    /// None: the next that is free.
+    address: Option<UnicastAddress>,
+    oob: ProvisionerOob,
 }
 
 impl Host {
@@ -118,11 +127,17 @@ impl Host {
             device: None,
             node: None,
             provisioner: None,
+            addresses: Addresses::default(),
             lines: Vec::new(),
         };
         if let Some(provisioned) = memory.provisioned {
+            host.addresses.give(provisioned.address, OWN_ELEMENTS);
+            for (address, elements) in memory.given {
+                host.addresses.give(address, elements);
+            }
             host.node = Some(host.make_node(now, provisioned, memory.records)?);
             for device in memory.devices {
+                host.addresses.give(device.0, device.1);
                 host.add_device(now, device);
             }
             host.lines.clear();
@@ -130,16 +145,38 @@ impl Host {
             host.lines.push(json!({"event": "restarted", "address": address}));
             return Ok(host);
         }
+        let key = settings.oob.key_pair(memory.oob_key)?;
+        host.wait_for_provisioner(now, uuid, &settings.oob, key)?;
+        Ok(host)
+    }
+
+    /// Makes it a device that can be provisioned.
+    fn wait_for_provisioner(
+        &mut self,
+        now: Instant,
+        uuid: [u8; 16],
+        oob: &DeviceOob,
+        key: Option<PrivateKey>,
+    ) -> anyhow::Result<()> {
+        let mut line = json!({"event": "unprovisioned", "uuid": hex::encode(uuid)});
+        if let Some(key) = &key {
+            line["public_key"] = json!(hex::encode(key.public_key().as_bytes()));
+            self.store(memory::oob_key(key));
+        }
+        self.lines.push(line);
         let config = DeviceConfig {
-            static_oob: settings.static_oob.as_deref().map(AuthValue::from_octets),
-            ..DeviceConfig::new(1)
+            oob_private_key: key,
+            static_oob: oob.static_value.as_deref().map(AuthValue::from_octets),
+            requires_oob: oob.is_required,
+            output: oob.output,
+            input: oob.input,
+            ..DeviceConfig::new(OWN_ELEMENTS)
         };
         let beacon = UnprovisionedDevice { uuid, oob_information: 0, uri_hash: None };
         let device = Provisionee::new(config, seed()?);
-        let pb_adv = PbAdvConfig { retry: settings.pb_adv_retry, ..PbAdvConfig::default() };
-        host.device = Some(PbAdv::device(now, device, beacon, pb_adv, seed()?));
-        host.lines.push(json!({"event": "unprovisioned", "uuid": hex::encode(uuid)}));
-        Ok(host)
+        let pb_adv = PbAdvConfig { retry: self.pb_adv_retry, ..PbAdvConfig::default() };
+        self.device = Some(PbAdv::device(now, device, beacon, pb_adv, seed()?));
+        Ok(())
     }
 
     /// What is to be stored, all together, before the next call of [`Host::poll_transmit`].
@@ -226,7 +263,12 @@ impl Host {
     /// Carries a command out; what is wrong with it is printed, only a broken system ends the program.
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) -> anyhow::Result<()> {
         match command {
+            Command::Create { .. } if self.node.is_some() => {
+                self.complain(&"the node belongs to a network already; local 8049 takes it out");
+            }
             Command::Create { net_key, address } => {
+                // It waits for no other provisioner any more.
+                self.device = None;
                 let mut dev_key = [0; 16];
                 getrandom::fill(&mut dev_key)?;
                 let provisioned = Provisioned {
@@ -238,13 +280,13 @@ impl Host {
                 };
                 self.become_node(now, provisioned, NetworkFlags::default())?;
             }
-            Command::Provision { uuid, address, static_oob } => {
-                let settings = PbAdvConfig { retry: self.pb_adv_retry, ..PbAdvConfig::default() };
-                let provisioner = Provisioner::new(0, seed()?);
-                let link = PbAdv::open(now, provisioner, uuid, settings, seed()?);
-                self.provisioner = Some((link, Provision { address, static_oob }));
+            Command::Provision { uuid, address, oob } => {
+                self.provision(now, uuid, Provision { address, oob })?;
             }
-            Command::Enter(value) => self.enter(now, &value),
+            Command::Cancel => self.cancel(now),
+            Command::Enter(value) => {
+                self.enter(now, &value);
+            }
             Command::Send { destination, key, payload, segmented } => {
                 let message = OutgoingMessage { element: 0, destination, key, ttl: None, payload, segmented };
                 self.ask_node(now, node::Command::Send(message));
@@ -280,7 +322,34 @@ impl Host {
         }
     }
 
-    fn enter(&mut self, now: Instant, text: &str) {
+    fn provision(&mut self, now: Instant, uuid: [u8; 16], provision: Provision) -> anyhow::Result<()> {
+        if self.node.is_none() {
+            self.complain(&"the node belongs to no network that it could take a device into; create one");
+        } else if self.provisioner.as_ref().is_some_and(|(link, _)| !link.protocol().is_done()) {
+            self.complain(&"another device is being provisioned; wait for it, or cancel");
+        } else if let Err(error) = self.addresses.find(provision.address, 1) {
+            self.complain(&error);
+        } else {
+            let settings = PbAdvConfig { retry: self.pb_adv_retry, ..PbAdvConfig::default() };
+            let provisioner = Provisioner::new(0, seed()?);
+            let link = PbAdv::open(now, provisioner, uuid, settings, seed()?);
+            self.provisioner = Some((link, provision));
+        }
+        Ok(())
+    }
+
+    /// Ends a provisioning that is under way, as provisioner or as device.
+    fn cancel(&mut self, now: Instant) {
+        if let Some((link, _)) = &mut self.provisioner {
+            link.with_protocol(now, Provisioner::cancel);
+        }
+        if let Some(link) = &mut self.device {
+            link.with_protocol(now, |device| device.give_up(GiveUp::UnexpectedError));
+        }
+    }
+
+    /// Whether a value is asked for that this can be; it is taken then.
+    pub(super) fn enter(&mut self, now: Instant, text: &str) -> bool {
         let value = text.parse().map_or_else(|_| OobValue::Text(text.to_owned()), OobValue::Number);
         let text = OobValue::Text(text.to_owned());
         let mut is_taken = false;
@@ -292,9 +361,8 @@ impl Host {
             is_taken |=
                 link.with_protocol(now, |x| x.enter_value(now, &value).or(x.enter_value(now, &text))).is_ok();
         }
-        if !is_taken {
-            self.complain(&"no such value is asked for");
-        }
+        self.follow_up(now);
+        is_taken
     }
 
     fn become_node(
@@ -311,6 +379,7 @@ impl Host {
             "iv_index": provisioned.iv_index.0,
         }));
         self.store(memory::provisioned(&provisioned));
+        self.addresses.give(provisioned.address, OWN_ELEMENTS);
         self.node = Some(self.make_node(now, provisioned, Vec::new())?.with_network_flags(flags));
         Ok(())
     }
@@ -386,9 +455,13 @@ impl Host {
                         self.complain(&error);
                     }
                 }
-                DeviceEvent::ShowValue { value, .. } => self.lines.push(show(&value)),
-                DeviceEvent::EnterValue { size, .. } => {
-                    self.lines.push(json!({"event": "enter", "size": size}));
+                DeviceEvent::ShowValue { action, size, value } => {
+                    let name = oob::output_name(action);
+                    self.lines.push(oob::show(name, action.is_counted(), size, &value));
+                }
+                DeviceEvent::EnterValue { action, size } => {
+                    let action = oob::input_name(action);
+                    self.lines.push(json!({"event": "enter", "action": action, "size": size}));
                 }
                 DeviceEvent::Attention(duration) => {
                     self.lines.push(json!({"event": "attention", "seconds": duration.as_secs()}));
@@ -405,15 +478,23 @@ impl Host {
         while let Some((link, provision)) = &mut self.provisioner {
             let Some(event) = link.with_protocol(now, Provisioner::poll_event) else { return };
             match event {
-                ProvisionerEvent::Capabilities(_) => {
-                    let Some(choice) = self.node.as_ref().and_then(|node| choose(node, provision)) else {
-                        link.with_protocol(now, Provisioner::cancel);
-                        continue;
-                    };
-                    if let Err(error) = link.with_protocol(now, |x| x.choose(now, choice)) {
-                        link.with_protocol(now, Provisioner::cancel);
+                ProvisionerEvent::Capabilities(capabilities) => {
+                    self.lines.push(oob::describe(&capabilities));
+                    let choice = choose(self.node.as_ref(), &self.addresses, provision, &capabilities);
+                    let chosen =
+                        choice.and_then(|x| Ok(link.with_protocol(now, |link| link.choose(now, x))?));
+                    if let Err(error) = chosen {
+                        // Why says more than that it was called off.
+                        link.with_protocol(now, |link| {
+                            link.cancel();
+                            link.poll_event()
+                        });
                         self.complain(&error);
                     }
+                }
+                ProvisionerEvent::Addresses { address, elements } => {
+                    self.addresses.give(address, elements);
+                    self.store(memory::given(address, elements));
                 }
                 ProvisionerEvent::Provisioned(new) => {
                     self.lines.push(json!({
@@ -426,9 +507,13 @@ impl Host {
                     self.add_device(now, (new.address, new.elements, new.dev_key));
                 }
                 ProvisionerEvent::Failed(failure) => self.complain(&failure),
-                ProvisionerEvent::ShowValue { value, .. } => self.lines.push(show(&value)),
-                ProvisionerEvent::EnterValue { size, .. } => {
-                    self.lines.push(json!({"event": "enter", "size": size}));
+                ProvisionerEvent::ShowValue { action, size, value } => {
+                    let name = oob::input_name(action);
+                    self.lines.push(oob::show(name, action.is_counted(), size, &value));
+                }
+                ProvisionerEvent::EnterValue { action, size } => {
+                    let action = oob::output_name(action);
+                    self.lines.push(json!({"event": "enter", "action": action, "size": size}));
                 }
                 ProvisionerEvent::HideValue => self.lines.push(json!({"event": "hide"})),
             }
@@ -486,29 +571,25 @@ impl Host {
 }
 
 /// What a device gets from the network that the node belongs to.
-fn choose(node: &Node, provision: &Provision) -> Option<Choice> {
-    let subnet = node.subnets().first()?;
-    let flags = node.secure_network_beacon(subnet.index)?.flags;
-    Some(Choice {
-        authentication: match &provision.static_oob {
-            Some(value) => Authentication::Static(AuthValue::from_octets(value)),
-            None => Authentication::NoOob,
-        },
-        oob_public_key: None,
+fn choose(
+    node: Option<&Node>,
+    addresses: &Addresses,
+    provision: &Provision,
+    capabilities: &Capabilities,
+) -> anyhow::Result<Choice> {
+    let node = node.context("the node belongs to no network any more")?;
+    let subnet = node.subnets().first().context("the node has no NetKey any more")?;
+    let beacon = node.secure_network_beacon(subnet.index).context("the node has no NetKey any more")?;
+    Ok(Choice {
+        authentication: provision.oob.authentication(capabilities),
+        oob_public_key: provision.oob.public_key,
         allows_cmac: true,
         data: ProvisioningData {
             net_key: subnet.sending().net_key.clone(),
             net_key_index: subnet.index,
-            flags,
+            flags: beacon.flags,
             iv_index: node.iv_update().index(),
-            address: provision.address,
+            address: addresses.find(provision.address, capabilities.elements)?,
         },
     })
-}
-
-fn show(value: &OobValue) -> Value {
-    match value {
-        OobValue::Number(number) => json!({"event": "show", "value": number}),
-        OobValue::Text(text) => json!({"event": "show", "value": text}),
-    }
 }

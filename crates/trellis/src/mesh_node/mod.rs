@@ -1,9 +1,11 @@
 //! `trellis mesh-node`: one node, run by hand on a bearer.
 
+mod addresses;
 mod air;
 mod command;
 mod host;
 mod memory;
+pub(crate) mod oob;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use air::{Air, Corridor, Heard};
 use command::Command;
 use host::{Host, Settings};
 use memory::Memory;
+use oob::DeviceOob;
 
 /// A feature that a node may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -38,7 +41,7 @@ pub(crate) enum Feature {
 pub(crate) struct Options {
     pub(crate) bearer: Bearer,
     pub(crate) uuid: Option<[u8; 16]>,
-    pub(crate) static_oob: Option<Vec<u8>>,
+    pub(crate) oob: DeviceOob,
     pub(crate) pb_adv_retry: Duration,
     pub(crate) features: Vec<Feature>,
     pub(crate) low_power: LowPowerSettings,
@@ -51,6 +54,8 @@ pub(crate) struct Options {
 pub(crate) enum Bearer {
     /// The socket of `bluetooth-meshd`.
     Unix(PathBuf),
+    /// The same socket, in the place of `bluetooth-meshd`.
+    UnixListen(PathBuf),
     /// Air in this process, with so many devices.
     Simulated(u8),
 }
@@ -61,7 +66,8 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let mut air = air(clock.now(), &options)?;
     let mut capture = Capture::new(options.pcap.clone())?;
     let store = options.data_dir.as_deref().map(RecordStore::open).transpose()?;
-    let mut host = Host::new(clock.now(), &settings(&options, options.uuid), memory(store.as_ref())?)?;
+    options.oob.check()?;
+    let mut host = Host::new(clock.now(), &settings(&options), memory(store.as_ref())?)?;
     let mut lines = BufReader::new(tokio::io::stdin()).lines();
     loop {
         let now = clock.now();
@@ -89,6 +95,12 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
             }
             line = lines.next_line() => match line?.as_deref().map(str::parse) {
                 None | Some(Ok(Command::Quit)) => return Ok(()),
+                Some(Ok(Command::Enter(value))) => {
+                    let now = clock.now();
+                    if !host.enter(now, &value) && !air.enter(now, &value) {
+                        host.complain(&"no such value is asked for");
+                    }
+                }
                 Some(Ok(command)) => host.handle_command(clock.now(), command)?,
                 Some(Err(error)) => host.complain(&error),
             },
@@ -96,10 +108,10 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     }
 }
 
-fn settings(options: &Options, uuid: Option<[u8; 16]>) -> Settings {
+fn settings(options: &Options) -> Settings {
     Settings {
-        uuid,
-        static_oob: options.static_oob.clone(),
+        uuid: options.uuid,
+        oob: options.oob.clone(),
         pb_adv_retry: options.pb_adv_retry,
         features: options.features.clone(),
         low_power: options.low_power,
@@ -113,8 +125,16 @@ fn air(now: clock::Instant, options: &Options) -> anyhow::Result<Air> {
                 .with_context(|| format!("cannot listen at {}.peer", path.display()))?;
             Ok(Air::Socket { bearer, repeater: Box::new(Repeater::new(seed()?)) })
         }
+        Bearer::UnixListen(path) => {
+            let bearer = UnixDatagram::bind_as_meshd(path)
+                .with_context(|| format!("cannot listen at {}", path.display()))?;
+            Ok(Air::Socket { bearer, repeater: Box::new(Repeater::new(seed()?)) })
+        }
         Bearer::Simulated(count) => {
-            let device = |_| Host::new(now, &settings(options, None), Memory::forgetful());
+            // Each lamp is itself: a UUID or a key pair of its own.
+            let mut settings = Settings { uuid: None, ..settings(options) };
+            settings.oob.key = None;
+            let device = |_| Host::new(now, &settings, Memory::forgetful());
             let devices = (0..*count).map(device).collect::<anyhow::Result<Vec<Host>>>()?;
             let [a, b, c, d, e, f, g, h, ..] = seed()?;
             Ok(Air::Simulated(Box::new(Corridor::new(u64::from_be_bytes([a, b, c, d, e, f, g, h]), devices))))
