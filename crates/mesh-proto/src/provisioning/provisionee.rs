@@ -74,7 +74,8 @@ pub enum DeviceEvent {
         /// Digits or characters.
         size: u8,
     },
-    /// The device is a node now.
+    /// The device is a node now. Complete has not left yet: who stores this first is a node for itself whenever it is one
+    /// for its provisioner.
     Provisioned {
         /// What it got.
         data: ProvisioningData,
@@ -152,9 +153,9 @@ enum State {
     Confirmed { secret: EcdhSecret, random: Random, confirmation: Confirmation, peer: Vec<u8> },
     /// Waits for Data.
     Authenticated(Session),
-    /// Has sent Complete.
-    Complete { data: ProvisioningData, dev_key: DevKey },
-    /// Has told its host.
+    /// Is a node, and has sent Complete.
+    Complete,
+    /// Is a node, and has nothing more to say.
     Done,
     /// Has sent Failed, and waits for the link to be closed.
     Failed,
@@ -272,7 +273,7 @@ impl Provisionee {
             GiveUp::UnexpectedError => ErrorCode::UnexpectedError,
         };
         match self.state {
-            State::Closed | State::Failed | State::Complete { .. } | State::Done => {}
+            State::Closed | State::Failed | State::Complete | State::Done => {}
             _ => self.refuse(code, DeviceFailure::GaveUp(code)),
         }
     }
@@ -438,7 +439,9 @@ impl Provisionee {
         if data.address.element(self.config.elements.max(1) - 1).is_none() {
             return Err(ErrorCode::CannotAssignAddresses);
         }
-        self.state = State::Complete { data, dev_key: session.dev_key().clone() };
+        let dev_key = session.dev_key().clone();
+        self.events.push_back(DeviceEvent::Provisioned { data, dev_key });
+        self.state = State::Complete;
         self.send(now, &ProvisioningPdu::Complete);
         Ok(())
     }
@@ -454,11 +457,8 @@ impl Provisionee {
         }
     }
 
-    /// Tells the host, once, that the device is a node.
     fn finish(&mut self) {
-        if let State::Complete { data, dev_key } = core::mem::replace(&mut self.state, State::Done) {
-            self.events.push_back(DeviceEvent::Provisioned { data, dev_key });
-        }
+        self.state = State::Done;
         self.timer = None;
     }
 
@@ -494,7 +494,7 @@ impl Protocol for Provisionee {
             return;
         }
         // Once Complete is sent the device is a node, whatever else is said.
-        if matches!(self.state, State::Complete { .. }) {
+        if matches!(self.state, State::Complete) {
             return;
         }
         if matches!(self.state, State::Failed) {
@@ -511,7 +511,7 @@ impl Protocol for Provisionee {
     }
 
     fn handle_delivered(&mut self, _now: Instant) {
-        if matches!(self.state, State::Complete { .. }) {
+        if matches!(self.state, State::Complete) {
             self.finish();
         }
     }
@@ -522,7 +522,7 @@ impl Protocol for Provisionee {
         match self.state {
             // Once Complete is sent the device is a node. Provisioners that close the link without an
             // acknowledgment are common.
-            State::Complete { .. } => self.finish(),
+            State::Complete => self.finish(),
             State::Closed | State::Done => {}
             State::Failed => self.state = State::Closed,
             _ => {
@@ -538,7 +538,7 @@ impl Protocol for Provisionee {
         }
         self.timer = None;
         match self.state {
-            State::Complete { .. } => self.finish(),
+            State::Complete => self.finish(),
             State::Failed => {
                 self.state = State::Closed;
                 self.close = Some(CloseReason::Timeout);
@@ -565,6 +565,6 @@ impl Protocol for Provisionee {
     }
 
     fn is_done(&self) -> bool {
-        matches!(self.state, State::Done | State::Complete { .. })
+        matches!(self.state, State::Done | State::Complete)
     }
 }
