@@ -24,17 +24,40 @@ const RECOVERY_RANGE: u32 = 42;
 pub struct IvUpdate {
     index: IvIndex,
     is_in_progress: bool,
-    /// When the state began; `None` when it is not known, as after provisioning, so that no time has to be waited
-    /// for.
-    since: Option<Instant>,
-    /// When the last recovery was, if it was less than 192 hours ago.
-    recovered: Option<Instant>,
+    /// For how long it has been in this state; `None` when it is not known, as after provisioning, so that no time has
+    /// to be waited for.
+    since: Option<Span>,
+    /// How long the last recovery is past, if it was less than 192 hours ago.
+    recovered: Option<Span>,
     /// The 96 hours do not hold, for tests with other devices.
     is_test_mode: bool,
     /// Whether this node began the update, so that it also ends it after 96 hours.
     is_ours: bool,
     /// The update is over for others, and for this node as soon as its segmented messages are.
     is_ending: bool,
+}
+
+/// Time that goes by, over restarts, too: the time line may begin anew with each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Span {
+    /// What had gone by at `from`.
+    before: Duration,
+    from: Instant,
+}
+
+impl Span {
+    const fn starting(from: Instant) -> Self {
+        Self { before: Duration::ZERO, from }
+    }
+
+    fn at(self, now: Instant) -> Duration {
+        self.before + (now - self.from)
+    }
+
+    /// When so much will have gone by.
+    fn end(self, limit: Duration) -> Instant {
+        self.from + limit.saturating_sub(self.before)
+    }
 }
 
 /// What became of the IV Index.
@@ -99,18 +122,16 @@ impl IvUpdate {
 
     /// Goes on from what was stored.
     pub fn restore(now: Instant, stored: StoredIvUpdate) -> Self {
-        // The time line may begin with the restart: then the start is as early as can be, which waits longest.
-        let back = |hours: u16| (hours != u16::MAX).then(|| earlier(now, HOUR * u32::from(hours)));
-        let (since, recovered) = (back(stored.hours), back(stored.hours_since_recovery));
+        let span =
+            |hours: u16| (hours != u16::MAX).then(|| Span { before: HOUR * u32::from(hours), from: now });
+        let (since, recovered) = (span(stored.hours), span(stored.hours_since_recovery));
         Self { since, recovered, is_ours: stored.is_ours, ..Self::new(stored.index, stored.is_in_progress) }
     }
 
     /// What to store.
     pub fn stored(&self, now: Instant) -> StoredIvUpdate {
-        let hours = |start: Option<Instant>, limit: Duration| match start {
-            Some(start) if now - start < limit => {
-                u16::try_from((now - start).as_secs() / HOUR.as_secs()).unwrap_or(u16::MAX)
-            }
+        let hours = |span: Option<Span>, limit: Duration| match span.map(|span| span.at(now)) {
+            Some(time) if time < limit => u16::try_from(time.as_secs() / HOUR.as_secs()).unwrap_or(u16::MAX),
             _ => u16::MAX,
         };
         StoredIvUpdate {
@@ -227,37 +248,32 @@ impl IvUpdate {
 
     fn end(&self) -> Option<Instant> {
         let since = self.since.filter(|_| self.is_in_progress)?;
-        Some(since + if self.is_ours { MIN_IN_STATE } else { MAX_IN_PROGRESS })
+        Some(since.end(if self.is_ours { MIN_IN_STATE } else { MAX_IN_PROGRESS }))
     }
 
     fn has_had_its_time(&self, now: Instant) -> bool {
-        self.is_test_mode || self.since.is_none_or(|since| now - since >= MIN_IN_STATE)
+        self.is_test_mode || self.since.is_none_or(|since| since.at(now) >= MIN_IN_STATE)
     }
 
     fn recover(&mut self, now: Instant, index: IvIndex, is_in_progress: bool) -> Option<IvChange> {
-        if self.recovered.is_some_and(|last| now - last < MIN_BETWEEN_RECOVERIES) {
+        if self.recovered.is_some_and(|last| last.at(now) < MIN_BETWEEN_RECOVERIES) {
             return None;
         }
         let before = self.sending();
         self.enter(now, index, is_in_progress);
         // After a recovery the 96 hours do not hold (§3.11.6).
         self.since = None;
-        self.recovered = Some(now);
+        self.recovered = Some(Span::starting(now));
         Some(IvChange::Recovered { resets_seq: self.sending() != before })
     }
 
     fn enter(&mut self, now: Instant, index: IvIndex, is_in_progress: bool) {
         self.index = index;
         self.is_in_progress = is_in_progress;
-        self.since = Some(now);
+        self.since = Some(Span::starting(now));
         self.is_ours = false;
         self.is_ending = false;
     }
-}
-
-fn earlier(now: Instant, by: Duration) -> Instant {
-    let micros = u64::try_from(by.as_micros()).unwrap_or(u64::MAX);
-    Instant::from_micros(now.as_micros().saturating_sub(micros))
 }
 
 #[cfg(test)]
@@ -272,7 +288,7 @@ mod tests {
 
     fn normal(index: u32) -> IvUpdate {
         let mut iv = IvUpdate::new(IvIndex(index), false);
-        iv.since = Some(at(0));
+        iv.since = Some(Span::starting(at(0)));
         iv
     }
 
@@ -359,6 +375,23 @@ mod tests {
         let mut restored = IvUpdate::restore(start, stored);
         assert_eq!(restored.finish(start + HOUR * 45, false), Err(IvUpdateError::TooEarly));
         assert_eq!(restored.finish(start + HOUR * 46, false), Ok(IvChange::Finished));
+        // The clock of a process begins anew with it. An hour here and there, and the update ends all the same.
+        let mut stored = iv.stored(at(96 + 50));
+        for restart in 0..46 {
+            let mut restarted = IvUpdate::restore(Instant::ORIGIN, stored);
+            assert_eq!(restarted.poll_timeout(), Some(at(46 - restart)));
+            assert_eq!(restarted.finish(at(0), false), Err(IvUpdateError::TooEarly), "{restart}");
+            stored = restarted.stored(at(1));
+        }
+        let mut restarted = IvUpdate::restore(Instant::ORIGIN, stored);
+        assert_eq!(restarted.handle_timeout(at(0), false), Some(IvChange::Finished));
+        // As do the 192 hours between two recoveries.
+        let mut recovered = normal(5);
+        assert!(recovered.handle_beacon(at(1), IvIndex(7), false, false).is_some());
+        let stored = recovered.stored(at(1 + 191));
+        let mut restarted = IvUpdate::restore(Instant::ORIGIN, stored);
+        assert_eq!(restarted.handle_beacon(at(0), IvIndex(9), false, false), None);
+        assert!(restarted.handle_beacon(at(1), IvIndex(9), false, false).is_some());
         assert_eq!(IvUpdate::restore(start, IvUpdate::new(IvIndex(1), false).stored(start)).since, None);
     }
 }
