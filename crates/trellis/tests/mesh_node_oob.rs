@@ -201,6 +201,24 @@ fn no_address_is_given_twice_also_after_a_restart() {
 }
 
 #[test]
+fn a_node_is_of_one_network_until_it_is_taken_out() {
+    let mut room = Room::new();
+    let create = "create ffeeddccbbaa99887766554433221100 0100";
+    room.provisioner.say(create);
+    assert!(room.complaint().contains("belongs to a network already"));
+    room.provisioner.local("8049");
+    room.provisioner.hear("reset");
+    room.provision("next", "");
+    assert!(room.complaint().contains("belongs to no network"));
+    room.provisioner.say(create);
+    assert_eq!(room.provisioner.hear("provisioned")["address"], "0100");
+    // What was given was given in the other network.
+    let (_device, _) = room.device(&[]);
+    room.provision("0001", "");
+    assert_eq!(room.provisioner.hear("added")["address"], "0001");
+}
+
+#[test]
 fn either_side_can_call_it_off() {
     let mut room = Room::new();
     let (mut device, _) = room.device(&["--output-oob", "string"]);

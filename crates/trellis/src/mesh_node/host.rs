@@ -95,7 +95,10 @@ pub(super) struct Host {
     low_power: LowPowerSettings,
     /// What is to be stored; `None`: nothing ever is.
     changes: Option<Vec<Change>>,
+    /// Whether what is stored is to be forgotten.
     is_reset: bool,
+    /// Whether the node was taken out of its network.
+    has_left: bool,
     device: Option<PbAdv<Provisionee>>,
     node: Option<Node>,
     provisioner: Option<(PbAdv<Provisioner>, Provision)>,
@@ -124,6 +127,7 @@ impl Host {
             low_power: settings.low_power,
             changes: memory.keeps.then(|| vec![memory::uuid(uuid)]),
             is_reset: false,
+            has_left: false,
             device: None,
             node: None,
             provisioner: None,
@@ -263,12 +267,14 @@ impl Host {
     /// Carries a command out; what is wrong with it is printed, only a broken system ends the program.
     pub(super) fn handle_command(&mut self, now: Instant, command: Command) -> anyhow::Result<()> {
         match command {
-            Command::Create { .. } if self.node.is_some() => {
+            Command::Create { .. } if self.node.is_some() && !self.has_left => {
                 self.complain(&"the node belongs to a network already; local 8049 takes it out");
             }
             Command::Create { net_key, address } => {
-                // It waits for no other provisioner any more.
+                // It waits for no other provisioner any more, and what was given was given in another network.
                 self.device = None;
+                self.has_left = false;
+                self.addresses = Addresses::default();
                 let mut dev_key = [0; 16];
                 getrandom::fill(&mut dev_key)?;
                 let provisioned = Provisioned {
@@ -323,7 +329,7 @@ impl Host {
     }
 
     fn provision(&mut self, now: Instant, uuid: [u8; 16], provision: Provision) -> anyhow::Result<()> {
-        if self.node.is_none() {
+        if self.node.is_none() || self.has_left {
             self.complain(&"the node belongs to no network that it could take a device into; create one");
         } else if self.provisioner.as_ref().is_some_and(|(link, _)| !link.protocol().is_done()) {
             self.complain(&"another device is being provisioned; wait for it, or cancel");
@@ -433,7 +439,9 @@ impl Host {
         self.follow_device(now);
         self.follow_provisioner(now);
         while let Some(event) = self.node.as_mut().and_then(Node::poll_event) {
-            self.is_reset |= event == Event::Reset;
+            if event == Event::Reset {
+                (self.is_reset, self.has_left) = (true, true);
+            }
             let line = self.describe(now, &event);
             self.lines.push(line);
         }
