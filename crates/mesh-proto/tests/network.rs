@@ -4,12 +4,15 @@
 #[path = "common/net.rs"]
 mod net;
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use mesh_proto::Discard;
 use mesh_proto::access::Element;
 use mesh_proto::friend::FriendSettings;
 use mesh_proto::keys::KeyRefreshPhase;
 use mesh_proto::network::IvUpdateError;
-use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, NodeOptions};
+use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, NodeOptions, RecordKey};
 use mesh_wire::address::Address;
 use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork};
 use mesh_wire::bearer::AdType;
@@ -135,21 +138,39 @@ fn an_iv_update_waits_for_segmented_messages() {
     net.hears = |_, _| false;
     net.command(0, Command::IvUpdate(IvUpdateCommand::TestMode(true)));
     net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
-    let message = mesh_proto::node::OutgoingMessage {
-        element: 0,
-        destination: mesh_proto::upper_transport::Destination::Address(Address::from(2)),
-        key: mesh_proto::keys::MessageKey::App(APP),
-        ttl: None,
-        payload: net::HELLO.with(&[0; 100]),
-        segmented: false,
-    };
-    net.command(0, Command::Send(message));
+    net.command(0, Command::Send(net::message(Address::from(2), 100)));
     let deferred = net.nodes[0].handle_command(net.now, Command::IvUpdate(IvUpdateCommand::Finish));
     assert_eq!(deferred, Err(CommandError::IvUpdate(IvUpdateError::Deferred)));
     assert!(net.nodes[0].iv_update().is_in_progress());
     net.run(30 * SECOND);
     assert!(net.events.iter().any(|(_, event)| matches!(event, Event::Sent { result: Err(_), .. })));
     assert!(!net.nodes[0].iv_update().is_in_progress());
+}
+
+/// Under one IV Index no sequence number is used twice (MshPRT §3.9.3), whatever restarts there are at the very end.
+#[test]
+fn the_last_sequence_numbers_are_not_used_again_after_a_restart() {
+    let mut net = Net::new(1);
+    let sequence = RecordKey::Sequence.to_octets();
+    net.stores[0].insert(sequence, vec![0, 0, 0, 5, 0xff, 0xff, 0xf8]);
+    let mut sent = BTreeSet::new();
+    for _ in 0..3 {
+        net.restart(0);
+        net.sent.clear();
+        loop {
+            let message = net::message(Address::from(2), 4);
+            let answer = net.nodes[0].handle_command(net.now, Command::Send(message));
+            net.run(Duration::ZERO);
+            if answer.is_err() {
+                assert_eq!(answer, Err(CommandError::SequenceExhausted));
+                break;
+            }
+        }
+        let messages = net.sent.iter().filter(|(_, sent)| sent.ad_type == AdType::MeshMessage);
+        // The same message under the same number would have the same octets.
+        messages.for_each(|(_, message)| assert!(sent.insert(message.data.to_vec()), "used twice"));
+    }
+    assert_eq!(sent.len(), 7, "all but the very last");
 }
 
 #[test]

@@ -37,10 +37,12 @@ pub struct Seq(u32);
 impl Seq {
     /// The first.
     pub const ZERO: Self = Self(0);
+    /// The last.
+    pub const MAX: Self = Self(0x00ff_ffff);
 
     /// A sequence number, if it has 24 bits.
     pub const fn new(seq: u32) -> Option<Self> {
-        if seq <= 0x00ff_ffff { Some(Self(seq)) } else { None }
+        if seq <= Self::MAX.0 { Some(Self(seq)) } else { None }
     }
 
     /// Its three octets, big-endian.

@@ -33,7 +33,7 @@ pub struct NetworkLayer {
     address: UnicastAddress,
     element_count: u8,
     pub(crate) iv: IvUpdate,
-    next_seq: Option<Seq>,
+    next_seq: Seq,
     cache: MessageCache,
     /// The friendship in which this node is the Low Power node, if there is one.
     pub(crate) low_power: Option<LowPowerLink>,
@@ -154,7 +154,7 @@ impl NetworkLayer {
             address,
             element_count,
             iv: IvUpdate::new(iv_index, false),
-            next_seq: Some(Seq::ZERO),
+            next_seq: Seq::ZERO,
             cache: MessageCache::default(),
             low_power: None,
             network_transmit,
@@ -172,8 +172,8 @@ impl NetworkLayer {
         &self.iv
     }
 
-    /// The sequence number that is next, if one is left.
-    pub fn next_seq(&self) -> Option<Seq> {
+    /// The sequence number that is next.
+    pub fn next_seq(&self) -> Seq {
         self.next_seq
     }
 
@@ -184,13 +184,13 @@ impl NetworkLayer {
             self.iv = IvUpdate::new(iv_index, false);
         }
         if iv_index == self.iv.sending() {
-            self.next_seq = Some(seq);
+            self.next_seq = seq;
         }
     }
 
     /// Begins anew with sequence numbers, under an IV Index that this node has not sent with before.
     pub(crate) fn reset_seq(&mut self) {
-        self.next_seq = Some(Seq::ZERO);
+        self.next_seq = Seq::ZERO;
     }
 
     /// The element that `address` is, if it is one of this node's.
@@ -200,10 +200,11 @@ impl NetworkLayer {
     }
 
     /// Takes the next sequence number. This is the only place where one is given out: no two PDUs of a node
-    /// share one under the same IV Index (MshPRT §3.4.4.5).
+    /// share one under the same IV Index (MshPRT §3.4.4.5). The last of all is not given out: a record says below
+    /// which number all may have been used, and could not say it of that one.
     pub fn take_seq(&mut self) -> Result<Seq, SequenceExhausted> {
-        let seq = self.next_seq.ok_or(SequenceExhausted)?;
-        self.next_seq = seq.next();
+        let seq = self.next_seq;
+        self.next_seq = seq.next().ok_or(SequenceExhausted)?;
         Ok(seq)
     }
 

@@ -9,7 +9,7 @@ use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::Features;
 use mesh_wire::heartbeat::{self, Heartbeat};
 use mesh_wire::lower_transport::LowerTransportPdu;
-use mesh_wire::{IvIndex, NetKeyIndex, Seq};
+use mesh_wire::{IvIndex, NetKeyIndex};
 
 use super::{Command, CommandError, Event, IvUpdateCommand, Node, Timer, random_ms};
 use crate::bearer::Transmission;
@@ -185,7 +185,7 @@ impl Node {
 
     /// Asks for an IV Update before sequence numbers run out.
     pub(super) fn spare_sequence(&mut self, now: Instant) {
-        let is_short = self.network.next_seq().is_none_or(|next: Seq| u32::from(next) >= IV_UPDATE_AT);
+        let is_short = u32::from(self.network.next_seq()) >= IV_UPDATE_AT;
         if is_short && !self.network.iv.is_in_progress() {
             // When it is too early, the next message asks again.
             let _ = self.command_iv_update(now, IvUpdateCommand::Start);

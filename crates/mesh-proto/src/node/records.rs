@@ -63,7 +63,7 @@ pub(super) struct Records {
     /// Whether some were handed out that are not stored yet.
     is_storing: bool,
     /// Sequence numbers below this one are reserved.
-    reserved: Option<SeqAuth>,
+    reserved: SeqAuth,
     configuration: Vec<u8>,
 }
 
@@ -129,7 +129,7 @@ impl Node {
         self.records = Some(Records {
             changed: BTreeMap::new(),
             is_storing: false,
-            reserved: self.network.next_seq().map(|seq| SeqAuth { iv_index: self.network.iv_index(), seq }),
+            reserved: SeqAuth { iv_index: self.network.iv_index(), seq: self.network.next_seq() },
             configuration,
         });
         Ok(())
@@ -286,17 +286,15 @@ impl Node {
 
     /// Reserves sequence numbers, if the last one taken was the last that was reserved.
     pub(super) fn record_sequence(&mut self) {
-        let (Some(records), Some(next)) = (&mut self.records, self.network.next_seq()) else { return };
+        let Some(records) = &mut self.records else { return };
         if sabotage::is(Fault::SequenceNotReserved) {
             return;
         }
-        let iv_index = self.network.iv_index();
-        if records.reserved.is_none_or(|reserved| (iv_index, next) > (reserved.iv_index, reserved.seq)) {
-            let end = (u32::from_be_bytes(prepend(next)) + SEQUENCE_BLOCK).min(0x00ff_ffff);
-            let reserved = Seq::new(end).unwrap_or(next);
-            let reserved = SeqAuth { iv_index, seq: reserved };
-            records.reserved = Some(reserved);
-            let value = encode(&reserved);
+        let next = SeqAuth { iv_index: self.network.iv_index(), seq: self.network.next_seq() };
+        if next > records.reserved {
+            let end = u32::from(next.seq) + SEQUENCE_BLOCK;
+            records.reserved = SeqAuth { seq: Seq::new(end).unwrap_or(Seq::MAX), ..next };
+            let value = encode(&records.reserved);
             records.changed.insert(RecordKey::Sequence, Some(value));
         }
     }
@@ -351,11 +349,6 @@ impl Node {
 
 const fn on_or_off(is_on: bool) -> FeatureState {
     if is_on { FeatureState::Enabled } else { FeatureState::Disabled }
-}
-
-const fn prepend(seq: Seq) -> [u8; 4] {
-    let [a, b, c] = seq.to_be_bytes();
-    [0, a, b, c]
 }
 
 fn encode(at: &SeqAuth) -> Vec<u8> {

@@ -97,6 +97,18 @@ pub fn elements() -> Vec<Element> {
     vec![Element::new(0).with_host(MODEL, &[HELLO])]
 }
 
+/// A hello with so many octets.
+pub fn message(to: Address, octets: usize) -> OutgoingMessage {
+    OutgoingMessage {
+        element: 0,
+        destination: Destination::Address(to),
+        key: MessageKey::App(APP),
+        ttl: None,
+        payload: HELLO.with(&vec![7; octets]),
+        segmented: false,
+    }
+}
+
 impl Net {
     /// Nodes with the addresses 1, 2, … that have one application and a model for it.
     pub fn new(count: u16) -> Self {
@@ -162,15 +174,7 @@ impl Net {
     /// Says hello, and returns who heard it.
     pub fn hello(&mut self, from: usize, to: Address, octets: usize) -> Vec<usize> {
         self.events.clear();
-        let message = OutgoingMessage {
-            element: 0,
-            destination: Destination::Address(to),
-            key: MessageKey::App(APP),
-            ttl: None,
-            payload: HELLO.with(&vec![7; octets]),
-            segmented: false,
-        };
-        self.command(from, Command::Send(message));
+        self.command(from, Command::Send(message(to, octets)));
         self.run(5 * SECOND);
         let heard = self.events.iter().filter(|(_, event)| matches!(event, Event::Message(_)));
         let mut heard: Vec<usize> = heard.map(|(index, _)| *index).collect();
