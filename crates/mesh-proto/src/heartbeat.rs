@@ -110,14 +110,11 @@ impl Heartbeats {
 
     /// Begins to count anew for 2^(n-1) seconds, or ends the subscription.
     pub fn subscribe(&mut self, now: Instant, source: Address, destination: Address, period_log: u8) {
-        if source == Address::Unassigned || destination == Address::Unassigned {
-            self.subscription = Subscription::NONE;
-            return;
-        }
         let seconds = heartbeat::from_log(period_log).unwrap_or(0);
-        if seconds == 0 {
-            // What was counted can still be read (§4.4.1.2.16).
-            self.subscription.end = None;
+        if source == Address::Unassigned || destination == Address::Unassigned || seconds == 0 {
+            // What was counted is told by the answer to this, and no more after that (§4.4.1.2.16).
+            let (source, destination, end) = (Address::Unassigned, Address::Unassigned, None);
+            self.subscription = Subscription { source, destination, end, ..self.subscription };
             return;
         }
         self.subscription = Subscription {
@@ -154,9 +151,21 @@ impl Heartbeats {
         subscription.max_hops = subscription.max_hops.max(hops);
     }
 
-    /// The subscription as a status tells it.
+    /// The subscription as it is told to who asks.
     pub fn subscription_status(&self, now: Instant) -> HeartbeatSubscription {
-        let Subscription { source, destination, end, count, min_hops, max_hops } = self.subscription;
+        let is_off = self.subscription.destination == Address::Unassigned;
+        if is_off { Subscription::NONE } else { self.subscription }.status(now)
+    }
+
+    /// The subscription as it is told to who has just set it: if that ended it, with what was counted.
+    pub fn subscription_that_was_set(&self, now: Instant) -> HeartbeatSubscription {
+        self.subscription.status(now)
+    }
+}
+
+impl Subscription {
+    fn status(self, now: Instant) -> HeartbeatSubscription {
+        let Self { source, destination, end, count, min_hops, max_hops } = self;
         let left = end.map_or(Duration::ZERO, |end| end - now).as_secs();
         HeartbeatSubscription {
             source,
@@ -235,7 +244,21 @@ mod tests {
         heartbeats.subscribe(at(0), source.into(), group, 5);
         heartbeats.receive(at(0), source, group, Ttl::ZERO, &beat);
         assert_eq!(heartbeats.subscription_status(at(0)).max_hops, 0x7f);
-        heartbeats.subscribe(at(0), Address::Unassigned, group, 5);
-        assert_eq!(heartbeats.subscribed(at(0)), None);
+        // Any of three ways ends it. The answer tells once more what was counted, of nobody.
+        for (source, destination, period_log) in [
+            (Address::Unassigned, group, 5),
+            (source.into(), Address::Unassigned, 5),
+            (source.into(), group, 0),
+        ] {
+            let mut heartbeats = heartbeats.clone();
+            heartbeats.subscribe(at(0), source, destination, period_log);
+            assert_eq!(heartbeats.subscribed(at(0)), None);
+            let mut status = heartbeats.subscription_that_was_set(at(0));
+            assert_eq!((status.count_log, status.min_hops, status.max_hops), (1, 0x7f, 0x7f));
+            (status.count_log, status.min_hops, status.max_hops) = (0, 0, 0);
+            assert_eq!(heartbeats.subscription_status(at(0)), status);
+            assert_eq!((status.source, status.destination), (Address::Unassigned, Address::Unassigned));
+            assert_eq!(status.period_log, 0);
+        }
     }
 }

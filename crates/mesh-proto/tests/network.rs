@@ -20,7 +20,7 @@ use mesh_wire::foundation::{
     ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, ModelRef, Status,
     SubscriptionChange,
 };
-use mesh_wire::{IvIndex, KeyIndex, Transmit, Ttl};
+use mesh_wire::{IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use net::{APP, HELLO, HOUR, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
 
 fn beacon(key: u8, flags: (bool, bool), iv_index: u32) -> Vec<u8> {
@@ -246,7 +246,7 @@ fn a_node_that_was_provisioned_in_the_second_phase_sees_its_end() {
 fn key_lists_answer_as_their_conditions_say() {
     use ConfigMessage as M;
     let mut net = Net::new(1);
-    let other = KeyIndex::new(7).unwrap();
+    let (other, second) = (KeyIndex::new(7).unwrap(), KeyIndex::new(8).unwrap());
     let net_update = |key| M::NetKeyUpdate { index: NET, key: net_key(key) };
     let app_update = |index, net_key_index, key| M::AppKeyUpdate { net_key_index, index, key: app_key(key) };
     let phase = |transition| M::KeyRefreshPhaseSet { index: NET, transition };
@@ -272,7 +272,10 @@ fn key_lists_answer_as_their_conditions_say() {
         (app_update(APP, NET, 1), Status::CannotUpdate),
         (app_update(APP, NET, 5), Status::Success),
         (app_update(APP, NET, 5), Status::Success),
-        (app_update(APP, NET, 6), Status::CannotUpdate),
+        (app_update(APP, NET, 6), Status::Success),
+        (M::NetKeyAdd { index: second, key: net_key(8) }, Status::Success),
+        (app_update(APP, second, 5), Status::InvalidBinding),
+        (app_update(APP, NET, 5), Status::Success),
         (phase(new), Status::Success),
         (net_update(3), Status::CannotUpdate),
         (app_update(APP, NET, 5), Status::CannotUpdate),
@@ -285,6 +288,10 @@ fn key_lists_answer_as_their_conditions_say() {
         let answer = net.configure(0, request.clone());
         assert_eq!(status_of(&answer), expected, "step {number}: {request:?}");
     }
+    let on = FeatureState::Enabled;
+    let answer = net.configure(0, M::NodeIdentitySet { index: other, identity: on });
+    let status = Status::InvalidNetKeyIndex;
+    assert_eq!(answer, M::NodeIdentityStatus { status, index: other, identity: on }, "as it was asked");
     let M::KeyRefreshPhaseStatus { phase: 0, .. } = net.configure(0, M::KeyRefreshPhaseGet { index: NET })
     else {
         panic!("phase 0");
@@ -343,7 +350,7 @@ fn heartbeats_are_published_counted_and_triggered_by_changes() {
     assert_eq!(status_of(&answer), Status::InvalidNetKeyIndex);
     net.configure(
         1,
-        M::HeartbeatSubscriptionSet { source: unicast(1).into(), destination: group, period_log: 7 },
+        M::HeartbeatSubscriptionSet { source: unicast(1).into(), destination: group, period_log: 0x11 },
     );
     net.configure(0, M::HeartbeatPublicationSet { publication });
     net.run(60 * SECOND);
@@ -360,10 +367,51 @@ fn heartbeats_are_published_counted_and_triggered_by_changes() {
         panic!("a status");
     };
     assert_eq!((subscription.count_log, subscription.min_hops, subscription.max_hops), (3, 1, 1));
-    // The publication outlasts a restart, and is off with its subnet.
+    // The publication outlasts a restart, with the count that was left: none.
     net.restart(0);
+    net.run(60 * SECOND);
+    assert_eq!(heard(&net), 5);
+    net.configure(0, M::RelaySet { relay: FeatureState::Disabled, retransmit: transmit });
     net.run(SECOND);
     assert_eq!(heard(&net), 6);
+    // Of 8, four are heard before a restart and four after it.
+    net.configure(
+        0,
+        M::HeartbeatPublicationSet { publication: HeartbeatPublication { count_log: 4, ..publication } },
+    );
+    net.run(25 * SECOND);
+    net.restart(0);
+    net.run(200 * SECOND);
+    assert_eq!(heard(&net), 6 + 8);
+    // A subscription that is ended tells what it counted, and then nothing.
+    let off = M::HeartbeatSubscriptionSet { source: unicast(1).into(), destination: group, period_log: 0 };
+    let M::HeartbeatSubscriptionStatus { subscription, .. } = net.configure(1, off) else { panic!() };
+    assert_eq!((subscription.source, subscription.destination), (Address::Unassigned, Address::Unassigned));
+    assert_eq!((subscription.count_log, subscription.min_hops), (4, 1));
+    let M::HeartbeatSubscriptionStatus { subscription, .. } = net.configure(1, M::HeartbeatSubscriptionGet)
+    else {
+        panic!("a status");
+    };
+    assert_eq!((subscription.count_log, subscription.min_hops, subscription.max_hops), (0, 0, 0));
+}
+
+/// The Configuration models are secured with device keys, and with nothing else (MshPRT §4.4.1.1, §4.4.2.1).
+#[test]
+fn no_application_key_reaches_a_configuration_client() {
+    let mut net = Net::new(2);
+    let client = Element::new(0).with_host(ModelId::CONFIGURATION_CLIENT, &[HELLO]);
+    net.nodes[1] = net::restore(net.now, 2, vec![client], &net::Store::new());
+    net.configure(1, ConfigMessage::AppKeyAdd { net_key_index: NET, index: APP, key: app_key(1) });
+    let model = ModelRef { element: unicast(2), model: ModelId::CONFIGURATION_CLIENT };
+    let (change, address) = (SubscriptionChange::Add, Address::from(0xc000));
+    for (request, expected) in [
+        (ConfigMessage::ModelAppBind { index: APP, model }, Status::CannotBind),
+        (ConfigMessage::ModelSubscriptionChange { change, address, model }, Status::NotASubscribeModel),
+        (ConfigMessage::ModelPublicationGet { model }, Status::InvalidPublishParameters),
+    ] {
+        assert_eq!(status_of(&net.configure(1, request)), expected);
+    }
+    assert_eq!(net.hello(0, Address::from(2), 4), []);
 }
 
 /// Relays, friends and proxies have addresses that reach the primary elements of those nodes in which the feature is on,

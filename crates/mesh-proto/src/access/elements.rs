@@ -92,6 +92,14 @@ impl core::fmt::Debug for Element {
     }
 }
 
+impl ModelEntry {
+    /// Whether device keys secure its messages: then it is bound to no AppKey, subscribes to nothing and publishes nothing
+    /// (MshPRT §4.4.1.1, §4.4.2.1).
+    pub(crate) fn has_device_keys(&self) -> bool {
+        [ModelId::CONFIGURATION_SERVER, ModelId::CONFIGURATION_CLIENT].contains(&self.id)
+    }
+}
+
 impl Elements {
     /// Elements, the primary one first. A server that needs more elements than there are gets them.
     pub fn new(mut elements: Vec<Element>) -> Self {

@@ -115,14 +115,14 @@ impl ConfigurationServer<'_> {
                 M::GattProxyStatus { proxy: self.features.proxy_state() }
             }
             M::FriendGet | M::FriendSet { .. } => M::FriendStatus { friend: self.features.friend_state() },
-            M::NodeIdentityGet { index } => self.node_identity_status(*index),
+            M::NodeIdentityGet { index } => self.node_identity_status(*index, FeatureState::Disabled),
             M::NodeIdentitySet { index, identity } => {
                 if is_on(identity) && self.keys.subnet(*index).is_some() {
                     self.features.start_node_identity(self.now, *index);
                 } else {
                     self.features.node_identity.remove(index);
                 }
-                self.node_identity_status(*index)
+                self.node_identity_status(*index, *identity)
             }
             // A node that is no friend of the node with this address has no timeout of it.
             M::LowPowerNodePollTimeoutGet { address } => {
@@ -134,7 +134,8 @@ impl ConfigurationServer<'_> {
         })
     }
 
-    fn node_identity_status(&self, index: NetKeyIndex) -> ConfigMessage {
+    /// Of a subnet that the node does not know it tells what was `asked` for (§4.4.1.2.12).
+    fn node_identity_status(&self, index: NetKeyIndex, asked: FeatureState) -> ConfigMessage {
         match self.keys.subnet(index) {
             Some(_) => ConfigMessage::NodeIdentityStatus {
                 status: Status::Success,
@@ -144,7 +145,7 @@ impl ConfigurationServer<'_> {
             None => ConfigMessage::NodeIdentityStatus {
                 status: Status::InvalidNetKeyIndex,
                 index,
-                identity: FeatureState::Disabled,
+                identity: asked,
             },
         }
     }
@@ -178,7 +179,7 @@ impl ConfigurationServer<'_> {
                     return None;
                 }
                 self.heartbeats.subscribe(self.now, *source, *destination, *period_log);
-                let subscription = self.heartbeats.subscription_status(self.now);
+                let subscription = self.heartbeats.subscription_that_was_set(self.now);
                 M::HeartbeatSubscriptionStatus { status: Status::Success, subscription }
             }
             _ => return None,

@@ -135,12 +135,12 @@ impl ConfigurationServer<'_> {
         key: &AppKey,
     ) -> Result<(), Status> {
         let application = self.keys.application(index).ok_or(Status::InvalidAppKeyIndex)?;
-        let subnet = self.keys.subnet(net_key_index).ok_or(Status::InvalidNetKeyIndex)?;
-        let is_possible = match &application.new {
-            Some(new) => new.app_key == *key,
-            None => application.current.app_key != *key,
-        };
-        if subnet.phase != KeyRefreshPhase::First || !is_possible {
+        self.keys.subnet(net_key_index).ok_or(Status::InvalidNetKeyIndex)?;
+        // §3.11.4: in the first phase of the NetKey that it is bound to, another key than it has; also one after another.
+        let bound = self.keys.subnet(application.net_key_index);
+        let is_first_phase = bound.is_some_and(|subnet| subnet.phase == KeyRefreshPhase::First);
+        let is_known = application.new.as_ref().is_some_and(|new| new.app_key == *key);
+        if !is_first_phase || (application.current.app_key == *key && !is_known) {
             return Err(Status::CannotUpdate);
         }
         if application.net_key_index != net_key_index {

@@ -7,7 +7,7 @@ use mesh_wire::foundation::{
 };
 
 use super::ConfigurationServer;
-use crate::access::{Access, MAX_BINDINGS, ModelEntry};
+use crate::access::{MAX_BINDINGS, ModelEntry};
 use crate::upper_transport::Destination;
 
 /// The Model Publication, Subscription List and Model to AppKey List states (MshPRT §4.2.3, §4.2.4, §4.2.6).
@@ -86,7 +86,7 @@ impl ConfigurationServer<'_> {
         if !is_known {
             return Err(Status::InvalidAppKeyIndex);
         }
-        if matches!(entry.access, Access::Foundation) {
+        if entry.has_device_keys() {
             return Err(Status::CannotBind);
         }
         if entry.bindings.contains(&index) {
@@ -101,7 +101,7 @@ impl ConfigurationServer<'_> {
 
     fn publication(&mut self, model: ModelRef) -> Result<Publication, Status> {
         let entry = self.entry(model)?;
-        if matches!(entry.access, Access::Foundation) {
+        if entry.has_device_keys() {
             return Err(Status::InvalidPublishParameters);
         }
         Ok(entry.publication.unwrap_or(Publication::NONE))
@@ -157,7 +157,7 @@ impl ConfigurationServer<'_> {
 
     fn subscriber(&mut self, model: ModelRef) -> Result<&mut ModelEntry, Status> {
         let entry = self.entry(model)?;
-        if matches!(entry.access, Access::Foundation) { Err(Status::NotASubscribeModel) } else { Ok(entry) }
+        if entry.has_device_keys() { Err(Status::NotASubscribeModel) } else { Ok(entry) }
     }
 
     fn entry(&mut self, model: ModelRef) -> Result<&mut ModelEntry, Status> {

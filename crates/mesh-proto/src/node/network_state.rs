@@ -231,6 +231,8 @@ impl Node {
         }
         while self.heartbeats.pop_due(now) {
             self.send_heartbeat();
+            // Changes with the logarithm of the count that is left.
+            self.record_configuration();
         }
     }
 

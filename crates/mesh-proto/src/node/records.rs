@@ -241,7 +241,8 @@ impl Node {
                 messages.push(ConfigMessage::KeyRefreshPhaseSet { index, transition });
             }
         }
-        let publication = *self.heartbeats.publication();
+        // With the count that is left, which does not begin anew.
+        let publication = self.heartbeats.publication_status();
         if publication.destination != Address::Unassigned {
             messages.push(ConfigMessage::HeartbeatPublicationSet { publication });
         }
