@@ -13,12 +13,12 @@ use mesh_proto::friend::FriendSettings;
 use mesh_proto::keys::KeyRefreshPhase;
 use mesh_proto::network::IvUpdateError;
 use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, NodeOptions, RecordKey};
-use mesh_wire::address::Address;
+use mesh_wire::address::{Address, LabelUuid};
 use mesh_wire::beacon::{Beacon, NetworkFlags, SecureNetwork};
 use mesh_wire::bearer::AdType;
 use mesh_wire::foundation::{
-    ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, ModelRef, Status,
-    SubscriptionChange,
+    ConfigMessage, FeatureState, Features, HeartbeatPublication, KeyRefreshTransition, ModelRef, Publication,
+    PublishDestination, PublishPeriod, PublishRetransmit, Status, SubscriptionChange,
 };
 use mesh_wire::{IvIndex, KeyIndex, ModelId, Transmit, Ttl};
 use net::{APP, HELLO, HOUR, MODEL, NET, Net, SECOND, app_key, net_key, status_of, unicast};
@@ -64,7 +64,6 @@ fn all_follow_an_iv_update_and_hear_each_other_throughout() {
     let played_back =
         net.sent[before..].iter().find(|x| x.1.ad_type == AdType::MeshMessage).unwrap().1.clone();
 
-    // After provisioning nobody knows how long the state has lasted: it may change at once.
     net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
     net.run(60 * SECOND);
     assert!(net.nodes.iter().all(|node| node.iv_update().is_in_progress()));
@@ -171,6 +170,51 @@ fn the_last_sequence_numbers_are_not_used_again_after_a_restart() {
         messages.for_each(|(_, message)| assert!(sent.insert(message.data.to_vec()), "used twice"));
     }
     assert_eq!(sent.len(), 7, "all but the very last");
+}
+
+/// An update that is over for others ends here as soon as what is on its way has, however much is sent (§3.11.5).
+#[test]
+fn segmented_messages_wait_for_an_iv_update_that_waits_for_segmented_messages() {
+    let mut net = Net::new(3);
+    net.command(0, Command::IvUpdate(IvUpdateCommand::TestMode(true)));
+    net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
+    net.command(0, Command::Send(net::message(Address::from(2), 200)));
+    let deferred = net.nodes[0].handle_command(net.now, Command::IvUpdate(IvUpdateCommand::Finish));
+    assert_eq!(deferred, Err(CommandError::IvUpdate(IvUpdateError::Deferred)));
+    net.run(SECOND / 2);
+    net.command(0, Command::Send(net::message(Address::from(3), 200)));
+    net.command(0, Command::Send(net::message(Address::from(3), 4)));
+    net.run(SECOND);
+    assert!(!net.nodes[0].iv_update().is_in_progress(), "the first has arrived");
+    net.run(5 * SECOND);
+    let heard = |at: usize| {
+        net.events.iter().filter(|(to, event)| *to == at && matches!(event, Event::Message(_))).count()
+    };
+    assert_eq!((heard(1), heard(2)), (1, 2));
+}
+
+#[test]
+fn a_new_node_begins_no_iv_update_for_96_hours_through_restarts_and_follows_others() {
+    let mut net = Net::new(1);
+    let start = || Command::IvUpdate(IvUpdateCommand::Start);
+    let too_early = Err(CommandError::IvUpdate(IvUpdateError::TooEarly));
+    net.stores[0].clear();
+    net.restart(0);
+    for _ in 0..4 {
+        assert_eq!(net.nodes[0].handle_command(net.now, start()), too_early);
+        // An hour that has begun when power goes begins again.
+        net.run(23 * HOUR + HOUR / 2);
+        net.restart(0);
+    }
+    assert_eq!(net.nodes[0].handle_command(net.now, start()), too_early);
+    let mut other = Net::new(1);
+    other.stores[0].clear();
+    other.restart(0);
+    hear(&mut other, 0, &beacon(1, (false, true), 6));
+    assert!(other.nodes[0].iv_update().is_in_progress());
+    net.run(5 * HOUR);
+    net.command(0, start());
+    assert_eq!(net.nodes[0].iv_update().index(), IvIndex(6));
 }
 
 #[test]
@@ -412,6 +456,172 @@ fn no_application_key_reaches_a_configuration_client() {
         assert_eq!(status_of(&net.configure(1, request)), expected);
     }
     assert_eq!(net.hello(0, Address::from(2), 4), []);
+}
+
+/// What Config NetKey Delete takes along (§4.4.1.2.9), and what it leaves.
+#[test]
+fn with_a_subnet_go_its_applications_its_heartbeats_its_beacons_and_its_identity() {
+    use ConfigMessage as M;
+    let mut net = Net::with_options(1, |_| NodeOptions { proxy: true, ..NodeOptions::default() });
+    let index = KeyIndex::new(1).unwrap();
+    let model = ModelRef { element: unicast(1), model: MODEL };
+    let group = PublishDestination::Address(Address::from(0xc000));
+    let publication = Publication { destination: group, app_key_index: index, ..Publication::NONE };
+    let heartbeats = HeartbeatPublication {
+        destination: Address::from(0xc000),
+        period_log: 5,
+        count_log: 0xff,
+        net_key_index: index,
+        ..HeartbeatPublication::NONE
+    };
+    for request in [
+        M::NetKeyAdd { index, key: net_key(2) },
+        M::AppKeyAdd { net_key_index: index, index, key: app_key(2) },
+        M::ModelAppBind { index, model },
+        M::ModelPublicationSet { publication, model },
+        M::HeartbeatPublicationSet { publication: heartbeats },
+        M::NodeIdentitySet { index, identity: FeatureState::Enabled },
+        M::NetKeyDelete { index },
+        M::AppKeyDelete { net_key_index: NET, index },
+    ] {
+        assert_eq!(status_of(&net.configure(0, request)), Status::Success);
+    }
+    for _ in 0..2 {
+        net.sent.clear();
+        net.run(20 * SECOND);
+        let (mut beacons, mut messages) = (0, 0);
+        for (_, sent) in &net.sent {
+            match sent.ad_type {
+                AdType::MeshBeacon => beacons += usize::from(sent.data[2..10] != net_key(1).network_id()),
+                _ => messages += 1,
+            }
+        }
+        assert_eq!((beacons, messages), (0, 0), "beacons of that subnet, and heartbeats");
+        let none = Publication::NONE;
+        let status = Status::Success;
+        for (request, expected) in [
+            (M::NetKeyGet, M::NetKeyList { indexes: vec![NET] }),
+            (M::ModelAppGet { model }, M::ModelAppList { status, model, indexes: vec![APP] }),
+            (
+                M::ModelPublicationGet { model },
+                M::ModelPublicationStatus { status, publication: none, model },
+            ),
+            (
+                M::HeartbeatPublicationGet,
+                M::HeartbeatPublicationStatus { status, publication: HeartbeatPublication::NONE },
+            ),
+        ] {
+            assert_eq!(net.configure(0, request), expected);
+        }
+        assert_eq!(status_of(&net.configure(0, M::NodeIdentityGet { index })), Status::InvalidNetKeyIndex);
+        // Joined again, the subnet has nothing of before.
+        net.configure(0, M::NetKeyAdd { index, key: net_key(2) });
+        let off = FeatureState::Disabled;
+        let status = M::NodeIdentityStatus { status, index, identity: off };
+        assert_eq!(net.configure(0, M::NodeIdentityGet { index }), status);
+        net.configure(0, M::NetKeyDelete { index });
+        net.restart(0);
+    }
+}
+
+/// Each state that the Configuration Server keeps, as it answers before and after a loss of power; the Node Identity state
+/// and the Heartbeat Subscription are times that have passed, and not kept.
+#[test]
+fn every_state_of_the_configuration_server_outlasts_a_restart() {
+    use ConfigMessage as M;
+    let mut net = Net::with_options(1, |_| NodeOptions {
+        friend: Some(FriendSettings::default()),
+        proxy: true,
+        ..NodeOptions::default()
+    });
+    let [one, two] = [1, 2].map(|index| KeyIndex::new(index).unwrap());
+    let (transmit, off) = (Transmit::from_octet(0x6b), FeatureState::Disabled);
+    let model = ModelRef { element: unicast(1), model: MODEL };
+    let (label, add) = (LabelUuid([0x5a; 16]), SubscriptionChange::Add);
+    let publication = Publication {
+        destination: PublishDestination::Label(label),
+        app_key_index: one,
+        friendship_credentials: false,
+        ttl: Some(Ttl::new(7).unwrap()),
+        period: PublishPeriod(0xc5),
+        retransmit: PublishRetransmit(0x4b),
+    };
+    let heartbeats = HeartbeatPublication {
+        destination: Address::from(0xc00f),
+        count_log: 0xff,
+        period_log: 0x11,
+        ttl: Ttl::new(3).unwrap(),
+        features: Features(6),
+        net_key_index: one,
+    };
+    for request in [
+        M::NetKeyAdd { index: one, key: net_key(2) },
+        M::NetKeyAdd { index: two, key: net_key(3) },
+        M::AppKeyAdd { net_key_index: one, index: one, key: app_key(2) },
+        M::AppKeyAdd { net_key_index: two, index: two, key: app_key(3) },
+        M::ModelAppBind { index: one, model },
+        M::NetKeyUpdate { index: one, key: net_key(4) },
+        M::AppKeyUpdate { net_key_index: one, index: one, key: app_key(4) },
+        M::NetKeyUpdate { index: two, key: net_key(5) },
+        M::KeyRefreshPhaseSet { index: two, transition: KeyRefreshTransition::UseNewKeys },
+        M::ModelSubscriptionChange { change: add, address: Address::from(0xc001), model },
+        M::ModelSubscriptionVirtualAddressChange { change: add, label, model },
+        M::ModelPublicationSet { publication, model },
+        M::HeartbeatPublicationSet { publication: heartbeats },
+        M::DefaultTtlSet { ttl: Ttl::new(99).unwrap() },
+        M::RelaySet { relay: FeatureState::Enabled, retransmit: transmit },
+        M::NetworkTransmitSet { transmit },
+        M::BeaconSet { beacon: off },
+        M::GattProxySet { proxy: off },
+        M::FriendSet { friend: off },
+    ] {
+        net.configure(0, request);
+    }
+    let asked = [
+        M::NetKeyGet,
+        M::AppKeyGet { net_key_index: NET },
+        M::AppKeyGet { net_key_index: one },
+        M::AppKeyGet { net_key_index: two },
+        M::KeyRefreshPhaseGet { index: NET },
+        M::KeyRefreshPhaseGet { index: one },
+        M::KeyRefreshPhaseGet { index: two },
+        M::ModelAppGet { model },
+        M::ModelSubscriptionGet { model },
+        M::ModelPublicationGet { model },
+        M::HeartbeatPublicationGet,
+        M::DefaultTtlGet,
+        M::RelayGet,
+        M::NetworkTransmitGet,
+        M::BeaconGet,
+        M::GattProxyGet,
+        M::FriendGet,
+    ];
+    let answers = |net: &mut Net| asked.clone().map(|request| net.configure(0, request));
+    let before = answers(&mut net);
+    // What was set is what is told: nothing is what it was at first.
+    let mut fresh = Net::new(1);
+    let differs = answers(&mut fresh).iter().zip(&before).filter(|(fresh, before)| fresh != before).count();
+    assert_eq!(differs, asked.len() - 2, "all but the phase and the keys of the first subnet");
+    net.restart(0);
+    assert_eq!(answers(&mut net), before);
+    // The keys themselves, old and new.
+    let keys: Vec<_> = net.nodes[0].subnets().iter().map(|x| (&x.current.net_key, x.new.as_ref())).collect();
+    assert!(*keys[1].0 == net_key(2) && keys[1].1.is_some_and(|new| new.net_key == net_key(4)));
+    assert!(*keys[2].0 == net_key(3) && keys[2].1.is_some_and(|new| new.net_key == net_key(5)));
+    let again = M::AppKeyUpdate { net_key_index: one, index: one, key: app_key(2) };
+    assert_eq!(status_of(&net.configure(0, again)), Status::CannotUpdate, "it has another new key");
+    let same = M::AppKeyAdd { net_key_index: one, index: one, key: app_key(2) };
+    assert_eq!(status_of(&net.configure(0, same)), Status::Success);
+    // The label itself, not its hash: what is sent to it is delivered to the node's own model.
+    let to_label = mesh_proto::upper_transport::Destination::Label(label);
+    let message = mesh_proto::node::OutgoingMessage {
+        destination: to_label,
+        key: mesh_proto::keys::MessageKey::App(one),
+        ..net::message(Address::from(1), 4)
+    };
+    net.command(0, Command::Send(message));
+    net.run(Duration::ZERO);
+    assert!(net.events.iter().any(|(_, event)| matches!(event, Event::Message(_))));
 }
 
 /// Relays, friends and proxies have addresses that reach the primary elements of those nodes in which the feature is on,

@@ -24,9 +24,10 @@ const RECOVERY_RANGE: u32 = 42;
 pub struct IvUpdate {
     index: IvIndex,
     is_in_progress: bool,
-    /// For how long it has been in this state; `None` when it is not known, as after provisioning, so that no time has
-    /// to be waited for.
+    /// For how long it has been in this state; `None` when no time has to be waited for.
     since: Option<Span>,
+    /// The state begins when the node is told the time: it was provisioned just now.
+    is_new: bool,
     /// How long the last recovery is past, if it was less than 192 hours ago.
     recovered: Option<Span>,
     /// The 96 hours do not hold, for tests with other devices.
@@ -107,16 +108,24 @@ pub enum IvUpdateError {
 }
 
 impl IvUpdate {
-    /// The state that provisioning gives, in which the 96 hours do not hold (MshPRT §5.4.2.5).
+    /// The state that provisioning gives. The 96 hours hold in the normal state only (MshPRT §3.11.5).
     pub const fn new(index: IvIndex, is_in_progress: bool) -> Self {
         Self {
             index,
             is_in_progress,
             since: None,
+            is_new: !is_in_progress,
             recovered: None,
             is_test_mode: false,
             is_ours: false,
             is_ending: false,
+        }
+    }
+
+    /// Has the state that provisioning gave begin.
+    pub(crate) fn begin(&mut self, now: Instant) {
+        if core::mem::take(&mut self.is_new) {
+            self.since = Some(Span::starting(now));
         }
     }
 
@@ -125,7 +134,8 @@ impl IvUpdate {
         let span =
             |hours: u16| (hours != u16::MAX).then(|| Span { before: HOUR * u32::from(hours), from: now });
         let (since, recovered) = (span(stored.hours), span(stored.hours_since_recovery));
-        Self { since, recovered, is_ours: stored.is_ours, ..Self::new(stored.index, stored.is_in_progress) }
+        let new = Self::new(stored.index, stored.is_in_progress);
+        Self { since, recovered, is_ours: stored.is_ours, is_new: false, ..new }
     }
 
     /// What to store.
@@ -139,7 +149,7 @@ impl IvUpdate {
             is_in_progress: self.is_in_progress,
             is_ours: self.is_ours,
             // The limit of a state that lasts 144 hours at most is also that of the 96 hours.
-            hours: hours(self.since, MAX_IN_PROGRESS),
+            hours: if self.is_new { 0 } else { hours(self.since, MAX_IN_PROGRESS) },
             hours_since_recovery: hours(self.recovered, MIN_BETWEEN_RECOVERIES),
         }
     }
@@ -223,15 +233,17 @@ impl IvUpdate {
             // The same state; or a beacon of an update that is over, played back.
             (false, 0, _) | (true, 0, true) => None,
             (true, 0, false) => self.finish(now, is_sending).ok(),
-            (false, 1, true) => {
-                if !self.has_had_its_time(now) {
-                    return None;
-                }
+            (false, 1, true) if self.has_had_its_time(now) => {
                 self.enter(now, index, true);
                 Some(IvChange::Started)
             }
             _ => self.recover(now, index, is_in_progress),
         }
+    }
+
+    /// Whether the update ends as soon as segmented messages have: until then none is begun.
+    pub const fn is_ending(&self) -> bool {
+        self.is_ending
     }
 
     /// Ends an update that is due: after 96 hours when this node began it, after 144 in any case, and when others have
@@ -252,7 +264,7 @@ impl IvUpdate {
     }
 
     fn has_had_its_time(&self, now: Instant) -> bool {
-        self.is_test_mode || self.since.is_none_or(|since| since.at(now) >= MIN_IN_STATE)
+        self.is_test_mode || (!self.is_new && self.since.is_none_or(|since| since.at(now) >= MIN_IN_STATE))
     }
 
     fn recover(&mut self, now: Instant, index: IvIndex, is_in_progress: bool) -> Option<IvChange> {
@@ -271,6 +283,7 @@ impl IvUpdate {
         self.index = index;
         self.is_in_progress = is_in_progress;
         self.since = Some(Span::starting(now));
+        self.is_new = false;
         self.is_ours = false;
         self.is_ending = false;
     }
@@ -288,7 +301,7 @@ mod tests {
 
     fn normal(index: u32) -> IvUpdate {
         let mut iv = IvUpdate::new(IvIndex(index), false);
-        iv.since = Some(Span::starting(at(0)));
+        iv.begin(at(0));
         iv
     }
 
@@ -323,7 +336,7 @@ mod tests {
     /// Z#60258: a beacon of an update that is over, played back.
     #[test]
     fn an_update_does_not_begin_again_under_its_own_index() {
-        let mut iv = IvUpdate::new(IvIndex(6), false);
+        let mut iv = normal(6);
         assert_eq!(iv.handle_beacon(at(500), IvIndex(6), true, false), None);
         assert_eq!(iv.handle_beacon(at(500), IvIndex(5), true, false), None, "nor an older one");
         assert!(!iv.is_in_progress() && iv.index() == IvIndex(6));
@@ -336,6 +349,7 @@ mod tests {
             (false, 1, false, Some(true)),
             (true, 1, false, Some(true)),
             (true, 1, true, Some(true)),
+            (false, 1, true, Some(false)),
             (false, 2, false, Some(true)),
             (false, 2, true, Some(true)),
             (true, 42, true, Some(true)),
@@ -352,8 +366,11 @@ mod tests {
                 assert!(matches!(again, Some(IvChange::Recovered { .. })));
             }
         }
-        // A missed update whose flag is still set, soon after the last one, is waited for.
-        assert_eq!(normal(5).handle_beacon(at(1), IvIndex(6), true, false), None);
+        // An update that begins too early is recovered to, once in 192 hours; one that is due is just followed.
+        let mut iv = normal(5);
+        iv.recovered = Some(Span::starting(at(0)));
+        assert_eq!(iv.handle_beacon(at(1), IvIndex(6), true, false), None);
+        assert_eq!(iv.handle_beacon(at(96), IvIndex(6), true, false), Some(IvChange::Started));
     }
 
     #[test]
@@ -363,6 +380,25 @@ mod tests {
         assert_eq!(iv.start(at(0)), Ok(IvChange::Started));
         assert_eq!(iv.handle_beacon(at(0), IvIndex(6), false, false), Some(IvChange::Finished));
         assert_eq!(iv.handle_beacon(at(0), IvIndex(6), true, false), None);
+    }
+
+    /// "If the node is added to a network when the network is in Normal operation, then it shall operate in Normal
+    /// operation for at least 96 hours", and without that restriction while an update is in progress (§3.11.5).
+    #[test]
+    fn a_new_node_begins_no_update_for_96_hours_and_follows_the_one_that_is_in_progress() {
+        let mut iv = IvUpdate::new(IvIndex(5), false);
+        assert_eq!(iv.start(at(0)), Err(IvUpdateError::TooEarly));
+        assert_eq!(iv.stored(at(0)).hours, 0, "a restart does not lift it");
+        iv.begin(at(10));
+        iv.begin(at(20));
+        assert_eq!(iv.start(at(10 + 95)), Err(IvUpdateError::TooEarly));
+        let mut other = iv;
+        assert_eq!(iv.start(at(10 + 96)), Ok(IvChange::Started));
+        let recovered = Some(IvChange::Recovered { resets_seq: false });
+        assert_eq!(other.handle_beacon(at(11), IvIndex(6), true, false), recovered);
+        let mut iv = IvUpdate::new(IvIndex(6), true);
+        iv.begin(at(0));
+        assert_eq!(iv.handle_beacon(at(1), IvIndex(6), false, false), Some(IvChange::Finished));
     }
 
     #[test]
@@ -392,6 +428,6 @@ mod tests {
         let mut restarted = IvUpdate::restore(Instant::ORIGIN, stored);
         assert_eq!(restarted.handle_beacon(at(0), IvIndex(9), false, false), None);
         assert!(restarted.handle_beacon(at(1), IvIndex(9), false, false).is_some());
-        assert_eq!(IvUpdate::restore(start, IvUpdate::new(IvIndex(1), false).stored(start)).since, None);
+        assert_eq!(IvUpdate::restore(start, IvUpdate::new(IvIndex(1), true).stored(start)).since, None);
     }
 }

@@ -73,6 +73,7 @@ impl Node {
     pub(super) fn start(&mut self, now: Instant) {
         if !self.is_started {
             self.is_started = true;
+            self.network.iv.begin(now);
             self.join_beacons(now);
             self.watch_hours(now);
             self.follow_configuration(now);

@@ -162,8 +162,8 @@ impl Node {
             } else if self.do_for_friendships(now) {
             } else if let Some((id, result)) = self.segmenter.poll_finished() {
                 self.events.push_back(Event::Sent { id, result: result.map_err(SendError::Segmented) });
-                self.send_queued(now);
                 self.finish_iv_update(now);
+                self.send_queued(now);
             } else {
                 self.follow_low_power(now);
                 self.follow_proxy(now);
@@ -191,7 +191,8 @@ impl Node {
         }
         let is_segmented = unsent.message.segmented
             || unsent.message.payload.len() + Mic::Bits32.octets() > UNSEGMENTED_ACCESS;
-        if is_segmented && self.segmenter.is_busy(dst) {
+        // An IV Update that waits for segmented messages to end must not wait for ever (MshPRT §3.11.5).
+        if is_segmented && (self.segmenter.is_busy(dst) || self.network.iv.is_ending()) {
             return self.waiting.queue(unsent);
         }
         let Unsent { id, net_key_index, message, by_friend } = unsent;

@@ -117,13 +117,15 @@ impl Net {
 
     /// The same, with options by their addresses.
     pub fn with_options(count: u16, options: fn(u16) -> NodeOptions) -> Self {
-        let nodes = (1..=count).map(|address| {
-            restore_with(Instant::ORIGIN, address, elements(), options(address), &Store::new())
-        });
+        // They have been there for long, so that they may begin an IV Update.
+        let long_ago = vec![0, 0, 0, 5, 0, 0xff, 0xff, 0xff, 0xff];
+        let store = Store::from([(RecordKey::IvUpdate.to_octets(), long_ago)]);
+        let nodes = (1..=count)
+            .map(|address| restore_with(Instant::ORIGIN, address, elements(), options(address), &store));
         let mut net = Self {
             now: Instant::ORIGIN,
             nodes: nodes.collect(),
-            stores: vec![Store::new(); usize::from(count)],
+            stores: vec![store.clone(); usize::from(count)],
             events: Vec::new(),
             sent: Vec::new(),
             hears: |_, _| true,
