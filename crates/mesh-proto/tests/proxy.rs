@@ -9,13 +9,15 @@ use std::time::Duration;
 use clock::Instant;
 use mesh_crypto::NetworkKeys;
 use mesh_proto::Discard;
+use mesh_proto::friend::FriendSettings;
+use mesh_proto::low_power::LowPowerSettings;
 use mesh_proto::node::{Command, CommandError, Event, IvUpdateCommand, Node, NodeOptions};
 use mesh_proto::proxy::{ConnectionId, MAX_CONNECTIONS, ProxyOutput, ProxyRole};
 use mesh_wire::address::{Address, GroupAddress};
 use mesh_wire::beacon::Beacon;
 use mesh_wire::bearer::proxy::{MessageType, segment};
 use mesh_wire::bearer::proxy_service::ProxyIdentification;
-use mesh_wire::foundation::{ConfigMessage, FeatureState, Features};
+use mesh_wire::foundation::{ConfigMessage, FeatureState, Features, HeartbeatPublication};
 use mesh_wire::proxy_configuration::{FilterType, ProxyConfiguration, ProxyConfigurationPdu};
 use mesh_wire::{IvIndex, KeyIndex, Seq};
 use net::{NET, Net, SECOND, elements, net_key, unicast};
@@ -116,6 +118,7 @@ fn a_client_gets_a_beacon_of_each_subnet_and_of_what_changes() {
     assert_eq!(beacons(&take(&mut net.nodes[0])), [IvIndex(5); 2]);
     net.run(5 * SECOND);
     assert_eq!(take(&mut net.nodes[0]), [], "nothing new, nothing told");
+    net.command(0, Command::IvUpdate(IvUpdateCommand::TestMode(true)));
     net.command(0, Command::IvUpdate(IvUpdateCommand::Start));
     assert_eq!(beacons(&take(&mut net.nodes[0])), [IvIndex(6); 2]);
     net.configure(0, ConfigMessage::NetKeyAdd { index: KeyIndex::new(3).unwrap(), key: net_key(3) });
@@ -233,6 +236,62 @@ fn a_pdu_is_passed_on_once_with_a_ttl_of_one_less_and_not_where_it_came_from() {
     assert_eq!(passed, 1, "from the connection to the air");
     assert_eq!(net.nodes[0].discards().get(Discard::OwnSource), 0, "and not back");
     assert_eq!(net.nodes[0].discards().get(Discard::Cached), 0);
+}
+
+/// The client tells the server of everything that reaches it, so that a connection hears what the air would.
+#[test]
+fn a_client_asks_for_the_fixed_groups_of_its_features_and_for_heartbeats() {
+    let mut net = behind_proxy();
+    let (relays, group) = (u16::from(GroupAddress::ALL_RELAYS), Address::from(0xc200));
+    assert_eq!(hello(&mut net, 2, relays, 4), []);
+    let retransmit = mesh_wire::Transmit::from_octet(0);
+    net.configure(0, ConfigMessage::RelaySet { relay: FeatureState::Enabled, retransmit });
+    carry(&mut net);
+    assert_eq!(hello(&mut net, 2, relays, 4), [0]);
+    let subscription = ConfigMessage::HeartbeatSubscriptionSet {
+        source: unicast(3).into(),
+        destination: group,
+        period_log: 9,
+    };
+    net.configure(0, subscription);
+    carry(&mut net);
+    let publication = HeartbeatPublication {
+        destination: group,
+        count_log: 1,
+        period_log: 1,
+        ttl: mesh_wire::Ttl::new(5).unwrap(),
+        ..HeartbeatPublication::NONE
+    };
+    net.configure(2, ConfigMessage::HeartbeatPublicationSet { publication });
+    net.run(SECOND);
+    carry(&mut net);
+    net.run(SECOND);
+    assert!(net.events.iter().any(|(at, event)| *at == 0 && matches!(event, Event::Heartbeat { .. })));
+}
+
+/// MshPRT §3.4.5.1, §3.4.5.2: the filters of a GATT interface drop what friendship credentials secure.
+#[test]
+fn what_a_friendship_secures_neither_leaves_nor_comes_by_a_connection() {
+    let mut net = Net::with_options(2, |address| NodeOptions {
+        friend: (address == 1).then(FriendSettings::default),
+        low_power: (address == 2).then(LowPowerSettings::default),
+        proxy: true,
+        ..NodeOptions::default()
+    });
+    net.command(1, Command::LowPower(true));
+    net.run(5 * SECOND);
+    assert!(net.nodes[1].friend().is_some());
+    let now = net.now;
+    net.nodes[0].handle_proxy_connected(now, LINK, ProxyRole::Server, 66);
+    net.nodes[1].handle_proxy_connected(now, LINK, ProxyRole::Client, 66);
+    net.store(1);
+    take(&mut net.nodes[1]);
+    net.command(1, Command::Send(net::message(Address::from(1), 4)));
+    let sent = net.nodes[1].poll_transmit().unwrap();
+    assert_eq!(take(&mut net.nodes[1]), [], "the Friend gets it by the air");
+    let [octets] = &segment(MessageType::NetworkPdu, &sent.data, 66)[..] else { panic!("one PDU") };
+    net.nodes[0].handle_proxy_pdu(now, LINK, octets);
+    assert_eq!(net.nodes[0].discards().get(Discard::Proxy), 1);
 }
 
 fn mesh_ad() -> mesh_wire::bearer::AdType {

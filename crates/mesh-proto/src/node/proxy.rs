@@ -15,7 +15,7 @@ use rand_core::Rng as _;
 
 use super::{CommandError, Event, Node};
 use crate::discard::Discard;
-use crate::keys::KeyRefreshPhase;
+use crate::keys::{Credentials, KeyRefreshPhase};
 use crate::network::{Arrived, SequenceExhausted};
 use crate::proxy::{ConnectionId, ProxyOutput, ProxyRole, SubnetState};
 use crate::upper_transport::Destination;
@@ -110,6 +110,10 @@ impl Node {
         match message_type {
             MessageType::NetworkPdu => {
                 let arrived = self.network.receive(&self.keys, message)?;
+                // What a friendship secures comes over no connection (MshPRT §3.4.5.1).
+                if arrived.credentials != Credentials::Flooding {
+                    return Err(Discard::Proxy);
+                }
                 if self.proxy.role(connection) == Some(ProxyRole::Server)
                     && let Some(filter) = self.proxy.filter(connection)
                 {
@@ -207,7 +211,7 @@ impl Node {
             for subnet in self.proxy.news(self.subnet_states()) {
                 self.tell_beacon(subnet, None);
             }
-            self.follow_filters();
+            self.follow_filters(now);
         }
     }
 
@@ -252,12 +256,12 @@ impl Node {
     }
 
     /// As a client, has the servers send what this node wants to hear.
-    fn follow_filters(&mut self) {
+    fn follow_filters(&mut self, now: Instant) {
         let servers: Vec<ConnectionId> = self.proxy.servers().collect();
         if servers.is_empty() {
             return;
         }
-        let wanted = self.wanted_addresses();
+        let wanted = self.wanted_addresses(now);
         for server in servers {
             for request in self.proxy.follow_filter(server, &wanted) {
                 if self.send_proxy_configuration(server, &request).is_err() {
@@ -268,11 +272,18 @@ impl Node {
     }
 
     /// All addresses that reach this node.
-    fn wanted_addresses(&self) -> BTreeSet<Address> {
+    fn wanted_addresses(&self, now: Instant) -> BTreeSet<Address> {
         let elements = (0..=u8::MAX).take(self.elements.len());
         let own = elements.filter_map(|element| self.address.element(element)).map(UnicastAddress::into);
         let subscribed = (self.elements.models())
             .flat_map(|(_, model)| model.subscriptions.iter().map(Destination::address));
-        own.chain(subscribed).chain([Address::Group(GroupAddress::ALL_NODES)]).collect()
+        let fixed = [
+            GroupAddress::ALL_NODES,
+            GroupAddress::ALL_RELAYS,
+            GroupAddress::ALL_FRIENDS,
+            GroupAddress::ALL_PROXIES,
+        ];
+        let fixed = fixed.map(Address::Group).into_iter().filter(|&group| self.is_for_this_node(group));
+        own.chain(subscribed).chain(fixed).chain(self.heartbeats.subscribed(now)).collect()
     }
 }

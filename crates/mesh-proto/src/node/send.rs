@@ -258,7 +258,10 @@ impl Node {
         let transmission = self.network.send(&self.keys, outgoing);
         self.record_sequence();
         if let Ok(Some(transmission)) = &transmission {
-            self.proxy.send_network_pdu(outgoing.dst, &transmission.data, None);
+            // What a friendship secures goes over no connection (MshPRT §3.4.5.2).
+            if outgoing.credentials == Credentials::Flooding {
+                self.proxy.send_network_pdu(outgoing.dst, &transmission.data, None);
+            }
         }
         self.transmit.extend(transmission.map_err(|SequenceExhausted| SendError::SequenceExhausted)?);
         Ok(())
