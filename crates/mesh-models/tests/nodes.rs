@@ -313,4 +313,16 @@ fn members_of_a_group_do_not_publish_all_at_once() {
     }
     assert_eq!(heard.iter().sum::<usize>(), 10, "each says it once: {heard:?}");
     assert!(heard.iter().all(|&count| count <= 4), "spread over half a second: {heard:?}");
+    // Nor when they come to the end of the same transition.
+    let off = OnOffSet::new(false, 2, Some(TransitionTime::at_least(SECOND)));
+    mesh.send(0, to(0xc000, APP_KEY, off.encode_as(OnOffSet::UNACKNOWLEDGED)));
+    mesh.run(SECOND * 9 / 10);
+    mesh.messages(0);
+    let mut heard = Vec::new();
+    for _ in 0..40 {
+        mesh.run(Duration::from_millis(20));
+        heard.push(mesh.messages(0).len());
+    }
+    assert_eq!(heard.iter().sum::<usize>(), 10, "each says it once: {heard:?}");
+    assert!(heard.iter().all(|&count| count <= 4), "spread over half a second: {heard:?}");
 }

@@ -355,7 +355,9 @@ impl Node {
             }
         }
         for (number, first_element, context) in outcomes {
-            self.follow_up(now, Duration::ZERO, number, first_element, context);
+            // Other nodes come to the end of the same transition at the same time (MshPRT §3.7.3.1).
+            let delay = self.random_ms(20, 500);
+            self.follow_up(now, delay, number, first_element, context);
         }
     }
 }
