@@ -252,27 +252,53 @@ fn an_unfinished_message_is_forgotten_after_the_discard_timeout() {
     assert_eq!(reassembler.handle_segment(later, source(DST, 8), &next), Ok(None), "the next begins");
 }
 
+/// Takes the first or second half of a message from `src`.
+fn half(reassembler: &mut Reassembler, src: u16, dst: u16, seg_o: u8) -> Result<(), Discard> {
+    let segment = Segment {
+        kind: KIND,
+        seq_zero: Seq::new(5).unwrap().zero(),
+        seg_o,
+        seg_n: 1,
+        octets: [0; 12].into(),
+    };
+    let source = SegmentSource { src: unicast(src), ..source(dst, 5 + u32::from(seg_o)) };
+    reassembler.handle_segment(Instant::ORIGIN, source, &segment).map(|_| ())
+}
+
+/// 64 messages are put together at the same time, and remembered; who comes then is refused until one of them is whole.
+#[test]
+fn all_sources_together_have_room_for_64_messages() {
+    let mut reassembler = Reassembler::new(SarReceiver::default());
+    for number in 0..64 {
+        assert_eq!(half(&mut reassembler, 0x0100 + number / 4, 0xc000 + number, 0), Ok(()));
+    }
+    assert_eq!(half(&mut reassembler, 0x0200, DST, 0), Err(Discard::ReassemblyFull));
+    let refusal = reassembler.poll_ack().unwrap();
+    assert_eq!((refusal.dst, refusal.ack.block_ack), (unicast(0x0200), 0));
+    assert_eq!(half(&mut reassembler, 0x0200, 0xc000, 0), Err(Discard::ReassemblyFull));
+    assert_eq!(reassembler.poll_ack(), None, "nobody acknowledges for a group");
+    for number in 0..64 {
+        assert_eq!(
+            half(&mut reassembler, 0x0100 + number / 4, 0xc000 + number, 1),
+            Ok(()),
+            "none was pushed out"
+        );
+        assert_eq!(half(&mut reassembler, 0x0200 + number, DST, 0), Ok(()), "a whole one makes room");
+    }
+    assert_eq!(half(&mut reassembler, 0x0300, DST, 0), Err(Discard::ReassemblyFull));
+}
+
 #[test]
 fn one_source_cannot_take_all_the_room() {
     let mut reassembler = Reassembler::new(SarReceiver::default());
-    let begin = |reassembler: &mut Reassembler, src: u16, group: u16| {
-        let first = Segment {
-            kind: KIND,
-            seq_zero: Seq::new(5).unwrap().zero(),
-            seg_o: 0,
-            seg_n: 1,
-            octets: [0; 12].into(),
-        };
-        let source = SegmentSource { src: unicast(src), ..source(group, 5) };
-        reassembler.handle_segment(Instant::ORIGIN, source, &first)
-    };
+    let begin = |reassembler: &mut Reassembler, src, dst| half(reassembler, src, dst, 0);
     for group in 0xc000..0xc004 {
-        assert_eq!(begin(&mut reassembler, 1, group), Ok(None));
+        assert_eq!(begin(&mut reassembler, 1, group), Ok(()));
     }
     assert_eq!(begin(&mut reassembler, 1, 0xc004), Err(Discard::ReassemblyFull));
     assert_eq!(begin(&mut reassembler, 1, DST), Err(Discard::ReassemblyFull));
     assert_eq!(reassembler.poll_ack().unwrap().ack.block_ack, 0, "a unicast sender is told");
-    assert_eq!(begin(&mut reassembler, 2, DST), Ok(None));
+    assert_eq!(begin(&mut reassembler, 2, DST), Ok(()));
 }
 
 #[test]
