@@ -300,27 +300,3 @@ fn one_source_cannot_take_all_the_room() {
     assert_eq!(reassembler.poll_ack().unwrap().ack.block_ack, 0, "a unicast sender is told");
     assert_eq!(begin(&mut reassembler, 2, DST), Ok(()));
 }
-
-#[test]
-fn so_many_messages_are_put_together_at_once_four_of_a_source_and_64_in_all() {
-    let mut reassembler = Reassembler::new(SarReceiver::default());
-    let hear = |reassembler: &mut Reassembler, src: u16, group: u16, seg_o: u8| {
-        let seq_zero = Seq::new(5).unwrap().zero();
-        let segment = Segment { kind: KIND, seq_zero, seg_o, seg_n: 1, octets: [0; 12].into() };
-        let source = SegmentSource { src: unicast(src), ..source(group, 5 + u32::from(seg_o)) };
-        reassembler.handle_segment(Instant::ORIGIN, source, &segment)
-    };
-    let paths = || (1..=16).flat_map(|src| (0xc000..0xc004).map(move |group| (src, group)));
-    for (src, group) in paths() {
-        assert_eq!(hear(&mut reassembler, src, group, 0), Ok(None), "{src} to {group:04x}");
-    }
-    assert_eq!(paths().count(), 64);
-    assert_eq!(hear(&mut reassembler, 17, 0xc000, 0), Err(Discard::ReassemblyFull));
-    assert_eq!(hear(&mut reassembler, 17, DST, 0), Err(Discard::ReassemblyFull));
-    assert_eq!(reassembler.poll_ack().unwrap().ack.block_ack, 0, "a unicast sender is told");
-    // Each of them gets to its end in spite of that, and one that is whole makes room.
-    for (src, group) in paths() {
-        assert!(hear(&mut reassembler, src, group, 1).unwrap().is_some(), "{src} to {group:04x}");
-    }
-    assert_eq!(hear(&mut reassembler, 17, DST, 0), Ok(None));
-}
