@@ -16,15 +16,18 @@ use mesh_wire::foundation::{
 use mesh_wire::{CompanyId, ModelId};
 use net::{APP, COMPANY, NET, Net, SECOND, Store, app_key, restore, unicast};
 
+fn device() -> Vec<Element> {
+    let test = Box::new(|number| if number == 3 { vec![5] } else { Vec::new() });
+    vec![Element::new(0).with_server(HealthServer::new(COMPANY, vec![0, 3], test))]
+}
+
 /// A client, and a device whose test 3 finds fault 0x05.
 fn network() -> Net {
     let mut net = Net::new(2);
     let now = net.now;
     let client = Element::new(0).with_host(ModelId::HEALTH_CLIENT, &HealthMessage::CLIENT_OPCODES);
     net.nodes[0] = restore(now, 1, vec![client], &Store::new());
-    let test = Box::new(|number| if number == 3 { vec![5] } else { Vec::new() });
-    let server = HealthServer::new(COMPANY, vec![0, 3], test);
-    net.nodes[1] = restore(now, 2, vec![Element::new(0).with_server(server)], &Store::new());
+    net.nodes[1] = restore(now, 2, device(), &Store::new());
     for (index, model) in [(0, ModelId::HEALTH_CLIENT), (1, ModelId::HEALTH_SERVER)] {
         net.configure(index, ConfigMessage::AppKeyAdd { net_key_index: NET, index: APP, key: app_key(1) });
         let model = ModelRef { element: net.nodes[index].address(), model };
@@ -128,4 +131,35 @@ fn faults_are_published_at_once_and_faster_while_they_last() {
     heard(&mut net);
     net.run(80 * SECOND);
     assert!((9..=11).contains(&heard(&mut net).len()), "and slowly again");
+}
+
+/// What a Health Server has registered and was told outlasts a loss of power; what is now, and passes, does not.
+#[test]
+fn registered_faults_and_the_divisor_outlast_a_restart() {
+    let mut net = network();
+    let company = COMPANY;
+    ask(&mut net, &HealthMessage::FaultTest { test_id: 3, company, acknowledged: false });
+    ask(&mut net, &HealthMessage::PeriodSet { fast_period_divisor: 7, acknowledged: false });
+    ask(&mut net, &HealthMessage::AttentionSet { attention_s: 200, acknowledged: false });
+    let now = net.now;
+    net.nodes[1].with_server(now, 0, |server: &mut HealthServer, context| server.set_fault(9, true, context));
+    net.store(1);
+    net.nodes[1] = restore(now, 2, device(), &net.stores[1]);
+    let registered = HealthMessage::FaultStatus(status(3, &[5, 9]));
+    assert_eq!(ask(&mut net, &HealthMessage::FaultGet { company }), [registered]);
+    let divisor = HealthMessage::PeriodStatus { fast_period_divisor: 7 };
+    assert_eq!(ask(&mut net, &HealthMessage::PeriodGet), [divisor]);
+    let attention = HealthMessage::AttentionStatus { attention_s: 0 };
+    assert_eq!(ask(&mut net, &HealthMessage::AttentionGet), [attention]);
+    assert_eq!(
+        net.nodes[1].server::<HealthServer>(0).unwrap().faults().count(),
+        0,
+        "the device finds them anew"
+    );
+    // Cleared without an answer, and cleared for good.
+    assert_eq!(ask(&mut net, &HealthMessage::FaultClear { company, acknowledged: false }), []);
+    net.store(1);
+    net.nodes[1] = restore(net.now, 2, device(), &net.stores[1]);
+    let registered = HealthMessage::FaultStatus(status(3, &[]));
+    assert_eq!(ask(&mut net, &HealthMessage::FaultGet { company }), [registered]);
 }

@@ -524,6 +524,36 @@ fn with_a_subnet_go_its_applications_its_heartbeats_its_beacons_and_its_identity
     }
 }
 
+/// What a node sends goes out as Network Transmit says, what it relays as Relay Retransmit says (MshPRT §3.4.5.4); a relay
+/// lowers the TTL, and at 1 nothing goes on (§3.4.6.3).
+#[test]
+fn own_pdus_and_relayed_ones_have_each_their_repetitions() {
+    use ConfigMessage as M;
+    // In a row: only neighbours hear each other.
+    let mut net = Net::new(4);
+    net.hears = |from, to| from.abs_diff(to) == 1;
+    let (own, relayed) = (Transmit::from_octet(0x12), Transmit::from_octet(0x35));
+    for index in [0, 1, 2] {
+        net.configure(index, M::NetworkTransmitSet { transmit: own });
+        net.configure(index, M::RelaySet { relay: FeatureState::Enabled, retransmit: relayed });
+    }
+    for (ttl, heard, expected) in [(0, false, 0), (2, false, 1), (3, true, 2), (4, true, 2)] {
+        (net.sent.clear(), net.events.clear());
+        let message = net::message(Address::from(4), 4);
+        net.command(0, Command::Send(mesh_proto::node::OutgoingMessage { ttl: Ttl::new(ttl), ..message }));
+        net.run(SECOND);
+        let messages: Vec<_> = net.sent.iter().filter(|(_, x)| x.ad_type == AdType::MeshMessage).collect();
+        let of = |transmit: Transmit| (transmit.transmissions(), transmit.interval());
+        assert_eq!((messages[0].1.count, messages[0].1.interval), of(own));
+        assert_eq!(messages.len() - 1, expected, "relays with a TTL of {ttl}");
+        for (_, sent) in &messages[1..] {
+            assert_eq!((sent.count, sent.interval), of(relayed));
+            assert!(sent.delay <= Duration::from_millis(10));
+        }
+        assert_eq!(net.events.iter().any(|(_, event)| matches!(event, Event::Message(_))), heard);
+    }
+}
+
 /// Each state that the Configuration Server keeps, as it answers before and after a loss of power; the Node Identity state
 /// and the Heartbeat Subscription are times that have passed, and not kept.
 #[test]
