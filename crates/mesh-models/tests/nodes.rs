@@ -47,6 +47,19 @@ fn a_command_and_its_confirmation_cross_four_hops() {
     assert_eq!(mesh.transmissions, 2 * 4);
 }
 
+/// An answer goes back with TTL 0 to who asked with TTL 0, else with the Default TTL (MshPRT §3.7.3.1).
+#[test]
+fn an_answer_has_the_default_ttl_or_none() {
+    for (asked, answered) in [(0, 0), (2, common::TTL), (100, common::TTL)] {
+        let mut mesh = Medium::full(vec![client(1), lamp(2)]);
+        let request = to(2, APP_KEY, OnOffGet {}.encode());
+        mesh.send(0, OutgoingMessage { ttl: mesh_wire::Ttl::new(asked), ..request });
+        mesh.run(SECOND);
+        let ttls: Vec<u8> = mesh.messages(0).into_iter().map(|(.., ttl)| ttl).collect();
+        assert_eq!(ttls, [answered], "asked with {asked}");
+    }
+}
+
 #[test]
 fn a_repeated_command_is_one_command_but_is_answered_each_time() {
     let mut mesh = Medium::full(vec![client(1), lamp(2)]);
@@ -183,6 +196,28 @@ fn a_change_is_published_repeated_and_published_periodically() {
     configure(&mut mesh.nodes[1], ConfigMessage::ModelPublicationSet { publication: none, model: model(2) });
     mesh.run(30 * SECOND);
     assert_eq!(mesh.messages(0), []);
+}
+
+#[test]
+fn a_new_publication_ends_the_repetitions_of_the_one_before() {
+    let mut published = lamp(2);
+    let publication = Publication {
+        destination: PublishDestination::Address(Address::from(0x0001)),
+        app_key_index: APP,
+        // Twice again, 200 ms apart.
+        retransmit: PublishRetransmit(2 | 3 << 3),
+        ..Publication { ttl: None, ..Publication::NONE }
+    };
+    configure(&mut published, ConfigMessage::ModelPublicationSet { publication, model: model(2) });
+    let mut mesh = Medium::full(vec![client(1), published]);
+    for (is_on, tid) in [(true, 1), (false, 2)] {
+        let set = OnOffSet::new(is_on, tid, None).encode_as(OnOffSet::UNACKNOWLEDGED);
+        mesh.send(0, to(2, APP_KEY, set));
+        mesh.run(Duration::from_millis(300));
+    }
+    mesh.run(5 * SECOND);
+    let told: Vec<bool> = statuses(&mesh.messages(0)).iter().map(|status| status.present_on_off).collect();
+    assert_eq!(told, [true, true, false, false, false]);
 }
 
 #[test]
