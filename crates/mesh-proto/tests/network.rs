@@ -538,7 +538,8 @@ fn own_pdus_and_relayed_ones_have_each_their_repetitions() {
         net.configure(index, M::RelaySet { relay: FeatureState::Enabled, retransmit: relayed });
     }
     for (ttl, heard, expected) in [(0, false, 0), (2, false, 1), (3, true, 2), (4, true, 2)] {
-        (net.sent.clear(), net.events.clear());
+        net.sent.clear();
+        net.events.clear();
         let message = net::message(Address::from(4), 4);
         net.command(0, Command::Send(mesh_proto::node::OutgoingMessage { ttl: Ttl::new(ttl), ..message }));
         net.run(SECOND);
@@ -554,22 +555,20 @@ fn own_pdus_and_relayed_ones_have_each_their_repetitions() {
     }
 }
 
-/// Each state that the Configuration Server keeps, as it answers before and after a loss of power; the Node Identity state
-/// and the Heartbeat Subscription are times that have passed, and not kept.
-#[test]
-fn every_state_of_the_configuration_server_outlasts_a_restart() {
+const LABEL: LabelUuid = LabelUuid([0x5a; 16]);
+
+/// The second and third subnet, and their applications.
+fn further_keys() -> [KeyIndex; 2] {
+    [1, 2].map(|index| KeyIndex::new(index).unwrap())
+}
+
+/// Sets each state to what it is not at first; key refreshes of the second and third subnet are in their phases 1 and 2.
+fn settings(model: ModelRef) -> Vec<ConfigMessage> {
     use ConfigMessage as M;
-    let mut net = Net::with_options(1, |_| NodeOptions {
-        friend: Some(FriendSettings::default()),
-        proxy: true,
-        ..NodeOptions::default()
-    });
-    let [one, two] = [1, 2].map(|index| KeyIndex::new(index).unwrap());
-    let (transmit, off) = (Transmit::from_octet(0x6b), FeatureState::Disabled);
-    let model = ModelRef { element: unicast(1), model: MODEL };
-    let (label, add) = (LabelUuid([0x5a; 16]), SubscriptionChange::Add);
+    let [one, two] = further_keys();
+    let (transmit, off, add) = (Transmit::from_octet(0x6b), FeatureState::Disabled, SubscriptionChange::Add);
     let publication = Publication {
-        destination: PublishDestination::Label(label),
+        destination: PublishDestination::Label(LABEL),
         app_key_index: one,
         friendship_credentials: false,
         ttl: Some(Ttl::new(7).unwrap()),
@@ -584,7 +583,7 @@ fn every_state_of_the_configuration_server_outlasts_a_restart() {
         features: Features(6),
         net_key_index: one,
     };
-    for request in [
+    vec![
         M::NetKeyAdd { index: one, key: net_key(2) },
         M::NetKeyAdd { index: two, key: net_key(3) },
         M::AppKeyAdd { net_key_index: one, index: one, key: app_key(2) },
@@ -595,7 +594,7 @@ fn every_state_of_the_configuration_server_outlasts_a_restart() {
         M::NetKeyUpdate { index: two, key: net_key(5) },
         M::KeyRefreshPhaseSet { index: two, transition: KeyRefreshTransition::UseNewKeys },
         M::ModelSubscriptionChange { change: add, address: Address::from(0xc001), model },
-        M::ModelSubscriptionVirtualAddressChange { change: add, label, model },
+        M::ModelSubscriptionVirtualAddressChange { change: add, label: LABEL, model },
         M::ModelPublicationSet { publication, model },
         M::HeartbeatPublicationSet { publication: heartbeats },
         M::DefaultTtlSet { ttl: Ttl::new(99).unwrap() },
@@ -604,10 +603,14 @@ fn every_state_of_the_configuration_server_outlasts_a_restart() {
         M::BeaconSet { beacon: off },
         M::GattProxySet { proxy: off },
         M::FriendSet { friend: off },
-    ] {
-        net.configure(0, request);
-    }
-    let asked = [
+    ]
+}
+
+/// Asks for each of them.
+fn questions(model: ModelRef) -> [ConfigMessage; 17] {
+    use ConfigMessage as M;
+    let [one, two] = further_keys();
+    [
         M::NetKeyGet,
         M::AppKeyGet { net_key_index: NET },
         M::AppKeyGet { net_key_index: one },
@@ -625,27 +628,48 @@ fn every_state_of_the_configuration_server_outlasts_a_restart() {
         M::BeaconGet,
         M::GattProxyGet,
         M::FriendGet,
-    ];
-    let answers = |net: &mut Net| asked.clone().map(|request| net.configure(0, request));
+    ]
+}
+
+/// Each state that the Configuration Server keeps, as it answers before and after a loss of power; the Node Identity state
+/// and the Heartbeat Subscription are times that have passed, and not kept.
+#[test]
+fn every_state_of_the_configuration_server_outlasts_a_restart() {
+    let mut net = Net::with_options(1, |_| NodeOptions {
+        friend: Some(FriendSettings::default()),
+        proxy: true,
+        ..NodeOptions::default()
+    });
+    let model = ModelRef { element: unicast(1), model: MODEL };
+    let answers = |net: &mut Net| questions(model).map(|request| net.configure(0, request));
+    let at_first = answers(&mut net);
+    for request in settings(model) {
+        net.configure(0, request);
+    }
     let before = answers(&mut net);
-    // What was set is what is told: nothing is what it was at first.
-    let mut fresh = Net::new(1);
-    let differs = answers(&mut fresh).iter().zip(&before).filter(|(fresh, before)| fresh != before).count();
-    assert_eq!(differs, asked.len() - 2, "all but the phase and the keys of the first subnet");
+    let changed = at_first.iter().zip(&before).filter(|(at_first, before)| at_first != before).count();
+    assert_eq!(changed, before.len() - 2, "all but the phase and the AppKeys of the first subnet");
     net.restart(0);
     assert_eq!(answers(&mut net), before);
-    // The keys themselves, old and new.
+}
+
+#[test]
+fn keys_and_labels_outlast_a_restart() {
+    use ConfigMessage as M;
+    let mut net = Net::new(1);
+    let [one, _] = further_keys();
+    for request in settings(ModelRef { element: unicast(1), model: MODEL }) {
+        net.configure(0, request);
+    }
+    net.restart(0);
     let keys: Vec<_> = net.nodes[0].subnets().iter().map(|x| (&x.current.net_key, x.new.as_ref())).collect();
     assert!(*keys[1].0 == net_key(2) && keys[1].1.is_some_and(|new| new.net_key == net_key(4)));
     assert!(*keys[2].0 == net_key(3) && keys[2].1.is_some_and(|new| new.net_key == net_key(5)));
-    let again = M::AppKeyUpdate { net_key_index: one, index: one, key: app_key(2) };
-    assert_eq!(status_of(&net.configure(0, again)), Status::CannotUpdate, "it has another new key");
-    let same = M::AppKeyAdd { net_key_index: one, index: one, key: app_key(2) };
-    assert_eq!(status_of(&net.configure(0, same)), Status::Success);
-    // The label itself, not its hash: what is sent to it is delivered to the node's own model.
-    let to_label = mesh_proto::upper_transport::Destination::Label(label);
+    let old = M::AppKeyUpdate { net_key_index: one, index: one, key: app_key(2) };
+    assert_eq!(status_of(&net.configure(0, old)), Status::CannotUpdate, "the key that it has");
+    // The label itself, not its hash: what is sent to it reaches the node's own model.
     let message = mesh_proto::node::OutgoingMessage {
-        destination: to_label,
+        destination: mesh_proto::upper_transport::Destination::Label(LABEL),
         key: mesh_proto::keys::MessageKey::App(one),
         ..net::message(Address::from(1), 4)
     };
