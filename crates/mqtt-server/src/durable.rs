@@ -220,7 +220,16 @@ impl Opened {
 
 /// Blocks in a file without a name, which goes with the process.
 #[derive(Debug)]
-struct FileBlocks(File);
+struct FileBlocks {
+    file: File,
+    /// Where `last` begins.
+    end: u32,
+    /// The last blocks, which are not in the file yet: a start fills millions of them, one behind the other.
+    last: Vec<u8>,
+}
+
+/// Bytes that are written to the file at once.
+const TOGETHER: usize = 64 << 10;
 
 impl FileBlocks {
     fn make(folder: &Path, number: usize) -> io::Result<Self> {
@@ -228,23 +237,53 @@ impl FileBlocks {
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(&path)?;
         std::fs::remove_file(path)?;
-        Ok(Self(file))
+        Ok(Self { file, end: 0, last: Vec::new() })
+    }
+
+    fn offset(number: u32) -> u64 {
+        u64::from(number) * BLOCK as u64
+    }
+
+    /// Where a block is, or will be, in `last`; `None`: it is before that.
+    fn place(&self, number: u32) -> Option<usize> {
+        number.checked_sub(self.end).map(|index| index as usize * BLOCK)
     }
 }
 
 impl Blocks for FileBlocks {
     fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]> {
         let mut block = [0; BLOCK];
-        self.0.read_exact_at(&mut block, u64::from(number) * BLOCK as u64)?;
+        match self.place(number) {
+            None => self.file.read_exact_at(&mut block, Self::offset(number))?,
+            Some(at) => {
+                let written = self.last.get(at..at + BLOCK).ok_or(io::ErrorKind::UnexpectedEof)?;
+                block.copy_from_slice(written);
+            }
+        }
         Ok(block)
     }
 
     fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()> {
-        self.0.write_all_at(block, u64::from(number) * BLOCK as u64)
+        let Some(mut at) = self.place(number) else {
+            return self.file.write_all_at(block, Self::offset(number));
+        };
+        if at + BLOCK > TOGETHER {
+            // If it cannot be written, this block is not taken, and those before stay.
+            self.file.write_all_at(&self.last, Self::offset(self.end))?;
+            self.last.clear();
+            (self.end, at) = (number, 0);
+        }
+        if self.last.len() < at + BLOCK {
+            // What lies between was never written, so nobody reads it.
+            self.last.resize(at + BLOCK, 0);
+        }
+        self.last[at..at + BLOCK].copy_from_slice(block);
+        Ok(())
     }
 
     fn clear(&mut self) -> io::Result<()> {
-        self.0.set_len(0)
+        (self.end, self.last) = (0, Vec::new());
+        self.file.set_len(0)
     }
 }
 
@@ -277,5 +316,47 @@ fn tell(report: &Report, recovery: &mut Recovery) {
     if losers.count > losers.some.len() as u64 {
         let (clients, messages) = (losers.count, losers.messages);
         tracing::error!(clients, messages, "these were not all who lost messages");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+
+        /// Numbers that go up, some left out for a while, and any other.
+        #[test]
+        fn blocks_are_what_was_written_last(
+            steps in prop::collection::vec((0..9_u32, 0..3_000_u32, any::<u8>()), 1..4_000),
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let mut blocks = FileBlocks::make(folder.path(), 0).unwrap();
+            let (mut written, mut next) = (BTreeMap::new(), 0);
+            for (kind, number, byte) in steps {
+                let number = match kind {
+                    0 if byte == 0 => {
+                        blocks.clear().unwrap();
+                        written.clear();
+                        next = 0;
+                        continue;
+                    }
+                    0 => number,
+                    gap => next + gap % 3,
+                };
+                next = next.max(number + 1);
+                blocks.write(number, &[byte; BLOCK]).unwrap();
+                written.insert(number, byte);
+                prop_assert_eq!(blocks.read(number).unwrap(), [byte; BLOCK]);
+            }
+            for (number, byte) in written {
+                prop_assert_eq!(blocks.read(number).unwrap(), [byte; BLOCK]);
+            }
+        }
     }
 }
