@@ -4,6 +4,7 @@
 mod by_hand;
 
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use by_hand::Node;
 
