@@ -66,7 +66,9 @@ pub(crate) fn run(
 fn under_load(root: &Path, rounds: u32, seed: u64) -> anyhow::Result<()> {
     for (test, options) in [("crash", &[][..]), ("crash_disk", &[]), ("trace", &["--ignored"])] {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(["test", "--package", "trellis", "--test", test, "--", "--nocapture"]).args(options);
+        // As people run it: a build for debugging has the disk wait for it.
+        cargo.args(["test", "--release", "--package", "trellis", "--test", test]);
+        cargo.args(["--", "--nocapture"]).args(options);
         cargo.envs([("TRELLIS_ROUNDS", rounds.to_string()), ("TRELLIS_SEED", seed.to_string())]);
         if !cargo.current_dir(root).status()?.success() {
             bail!("the broker does not keep what it promises; what was printed names the seed");
