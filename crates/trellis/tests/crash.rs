@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use load::{
-    PUBLISHERS, Shared, check, check_retained, number, open, options, publish_on, read_on, subscribe,
+    PUBLISHERS, Shared, arrive, check, check_retained, number, open, options, publish_on, read_on, subscribe,
 };
 use mqtt_wire::{Properties, QoS, TopicName, Will};
 use rand_chacha::ChaCha8Rng;
@@ -115,25 +115,14 @@ async fn nothing_acknowledged_is_lost_when_the_broker_is_killed() {
         let book = book.lock().unwrap();
         (&book.acknowledged | &wills, book.retained.clone())
     };
-    let has_all = || acknowledged.iter().all(|payload| book.lock().unwrap().seen.contains_key(payload));
-    let arrives = async {
-        while !has_all() {
-            sleep(Duration::from_millis(50)).await;
-        }
-    };
-    let _ = timeout(Duration::from_secs(30), arrives).await;
+    arrive(&book, &acknowledged).await;
     check("the one who is there", &acknowledged, &book.lock().unwrap().seen, seed);
     let load = &acknowledged - &wills;
     for id in ABSENT {
         let (_client, messages) = open(port, options(id, false)).await;
         let theirs = Shared::default();
         let reader = tokio::spawn(read_on(messages, Arc::clone(&theirs)));
-        let arrives = async {
-            while !load.iter().all(|payload| theirs.lock().unwrap().seen.contains_key(payload)) {
-                sleep(Duration::from_millis(50)).await;
-            }
-        };
-        let _ = timeout(Duration::from_secs(60), arrives).await;
+        arrive(&theirs, &load).await;
         reader.abort();
         check(id, &load, &theirs.lock().unwrap().seen, seed);
     }

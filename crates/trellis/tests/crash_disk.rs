@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use journal::log::{self, Position};
 use load::{
-    PUBLISHERS, Shared, check, check_retained, number, open, options, publish_on, read_on, subscribe,
+    PUBLISHERS, Shared, arrive, check, check_retained, number, open, options, publish_on, read_on, subscribe,
 };
 use mqtt_server::{Config, DurabilityConfig, Limits, ListenerConfig, Server, check_log, log_folder};
 use mqtt_wire::QoS;
@@ -167,14 +167,7 @@ impl World {
         let (_client, messages) = open(self.port, options(id, false)).await;
         let theirs = Shared::default();
         let reader = tokio::spawn(read_on(messages, Arc::clone(&theirs)));
-        let (mut idle, mut before) = (0, 0);
-        while idle < 500 && !expected.iter().all(|payload| theirs.lock().unwrap().seen.contains_key(payload))
-        {
-            sleep(Duration::from_millis(20)).await;
-            let count = theirs.lock().unwrap().seen.values().sum::<u64>();
-            idle = if count == before { idle + 1 } else { 0 };
-            before = count;
-        }
+        arrive(&theirs, expected).await;
         reader.abort();
         let seen = theirs.lock().unwrap().seen.clone();
         let published = &self.book.lock().unwrap().published;
@@ -251,12 +244,7 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
     world.acknowledges(1).await;
     world.end_load();
     let acknowledged = world.acknowledged();
-    let has_all = |book: &Shared| {
-        let seen = &book.lock().unwrap().seen;
-        acknowledged.iter().all(|payload| seen.contains_key(payload))
-    };
-    // What has not come by then is named by the check.
-    until(Duration::from_secs(30), || has_all(&world.book)).await;
+    arrive(&world.book, &acknowledged).await;
     check("the one who is there", &acknowledged, &world.book.lock().unwrap().seen, seed);
     reader.abort();
     for id in ABSENT {

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use mqtt_client::{Broker, Client, Messages, Options, Reconnect, Scheme};
 use mqtt_wire::{Publish, QoS, SubscribeFilter, SubscriptionOptions, TopicFilter, TopicName, Version};
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 
 pub(crate) const PUBLISHERS: usize = 4;
 /// Messages that each of them has on their way.
@@ -87,32 +88,46 @@ pub(crate) fn check(who: &str, acknowledged: &BTreeSet<String>, seen: &BTreeMap<
 pub(crate) async fn publish_on(port: u16, number: usize, book: Shared) {
     let (client, _messages) = open(port, options(&format!("publisher-{number}"), true)).await;
     let client = Arc::new(client);
-    let lanes: Vec<_> = (0..WINDOW)
-        .map(|lane| {
-            let (client, book) = (Arc::clone(&client), Arc::clone(&book));
-            tokio::spawn(async move {
-                for count in 1_u64.. {
-                    let qos = if count % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
-                    let payload = format!("{number}.{lane} {count} {}", qos as u8);
-                    let message = publish(&format!("load/{number}/{lane}"), qos, payload.clone());
-                    book.lock().unwrap().published.insert(payload.clone());
-                    if client.publish(message).await.is_ok() {
-                        book.lock().unwrap().acknowledged.insert(payload);
-                    }
-                    if lane == 0 && count % 10 == 0 {
-                        let mut kept =
-                            publish(&format!("kept/{number}"), QoS::AtLeastOnce, count.to_string());
-                        kept.retain = true;
-                        if client.publish(kept).await.is_ok() {
-                            book.lock().unwrap().retained.insert(number, count);
-                        }
+    // They end with this task.
+    let mut lanes = JoinSet::new();
+    for lane in 0..WINDOW {
+        let (client, book) = (Arc::clone(&client), Arc::clone(&book));
+        lanes.spawn(async move {
+            for count in 1_u64.. {
+                let qos = if count % 2 == 0 { QoS::ExactlyOnce } else { QoS::AtLeastOnce };
+                let payload = format!("{number}.{lane} {count} {}", qos as u8);
+                let message = publish(&format!("load/{number}/{lane}"), qos, payload.clone());
+                book.lock().unwrap().published.insert(payload.clone());
+                if client.publish(message).await.is_ok() {
+                    book.lock().unwrap().acknowledged.insert(payload);
+                }
+                if lane == 0 && count % 10 == 0 {
+                    let mut kept = publish(&format!("kept/{number}"), QoS::AtLeastOnce, count.to_string());
+                    kept.retain = true;
+                    if client.publish(kept).await.is_ok() {
+                        book.lock().unwrap().retained.insert(number, count);
                     }
                 }
-            })
-        })
-        .collect();
-    for lane in lanes {
-        lane.await.unwrap();
+            }
+        });
+    }
+    while let Some(ended) = lanes.join_next().await {
+        ended.unwrap();
+    }
+}
+
+/// Waits until all of this has come, or no more does for ten seconds.
+pub(crate) async fn arrive(book: &Shared, wanted: &BTreeSet<String>) {
+    let has_all = |book: &Book| {
+        // The first is cheap, and false until the end.
+        book.seen.len() >= wanted.len() && wanted.iter().all(|payload| book.seen.contains_key(payload))
+    };
+    let (mut before, mut idle) = (0, 0);
+    while idle < 500 && !has_all(&book.lock().unwrap()) {
+        sleep(Duration::from_millis(20)).await;
+        let count = book.lock().unwrap().seen.len();
+        idle = if count == before { idle + 1 } else { 0 };
+        before = count;
     }
 }
 
