@@ -58,7 +58,7 @@ pub(super) fn features(
 }
 
 /// The fixed groups that a node with these features belongs to (MshPRT table 3.27).
-fn fixed_groups(features: Features) -> impl Iterator<Item = Address> {
+pub(super) fn fixed_groups(features: Features) -> impl Iterator<Item = Address> {
     let groups = [
         GroupAddress::ALL_NODES,
         GroupAddress::ALL_RELAYS,

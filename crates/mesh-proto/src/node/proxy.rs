@@ -5,7 +5,7 @@ use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
 
 use clock::Instant;
-use mesh_wire::address::{Address, GroupAddress, UnicastAddress};
+use mesh_wire::address::{Address, UnicastAddress};
 use mesh_wire::beacon::NetworkFlags;
 use mesh_wire::bearer::proxy::MessageType;
 use mesh_wire::bearer::proxy_service::ProxyIdentification;
@@ -13,6 +13,7 @@ use mesh_wire::proxy_configuration::{ProxyConfiguration, ProxyConfigurationPdu};
 use mesh_wire::{IvIndex, NetKeyIndex};
 use rand_core::Rng as _;
 
+use super::friendship::fixed_groups;
 use super::{CommandError, Event, Node};
 use crate::discard::Discard;
 use crate::keys::{Credentials, KeyRefreshPhase};
@@ -277,13 +278,7 @@ impl Node {
         let own = elements.filter_map(|element| self.address.element(element)).map(UnicastAddress::into);
         let subscribed = (self.elements.models())
             .flat_map(|(_, model)| model.subscriptions.iter().map(Destination::address));
-        let fixed = [
-            GroupAddress::ALL_NODES,
-            GroupAddress::ALL_RELAYS,
-            GroupAddress::ALL_FRIENDS,
-            GroupAddress::ALL_PROXIES,
-        ];
-        let fixed = fixed.map(Address::Group).into_iter().filter(|&group| self.is_for_this_node(group));
+        let fixed = fixed_groups(self.features());
         own.chain(subscribed).chain(fixed).chain(self.heartbeats.subscribed(now)).collect()
     }
 }

@@ -121,7 +121,7 @@ impl Node {
         }
     }
 
-    pub(super) fn is_for_this_node(&self, dst: Address) -> bool {
+    fn is_for_this_node(&self, dst: Address) -> bool {
         match dst {
             Address::Unassigned => false,
             Address::Unicast(address) => self.network.own_element(address).is_some(),
