@@ -28,6 +28,10 @@ use tokio::time::{sleep, timeout};
 /// Sessions that are away until the end.
 const ABSENT: [&str; 2] = ["absent-0", "absent-1"];
 
+/// A test reads logs in its own process, and has them locked meanwhile. A process that another test starts at that moment
+/// would keep them locked until it is a server.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// Of the frame around a record.
 const FRAME: u64 = 11;
 
@@ -204,6 +208,7 @@ fn within(acknowledged: &BTreeSet<String>, bytes: &[u8]) -> BTreeSet<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_disk_is_full() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (rounds, seed) = (number("TRELLIS_ROUNDS", 4), number("TRELLIS_SEED", 1));
     let (mut world, process) = World::new(seed).await;
     let (client, messages) = open(world.port, options("present", true)).await;
@@ -266,6 +271,7 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
 #[expect(clippy::too_many_lines, reason = "one story: the damage, its report, and what came")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
+    let _alone = ONE_AT_A_TIME.lock().await;
     let (rounds, seed) = (number("TRELLIS_ROUNDS", 4).div_ceil(4), number("TRELLIS_SEED", 1));
     let (mut flips, mut lost_in_all) = (0, 0);
     for round in 0..rounds {
