@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use clock::Instant;
-use journal::log::Hold;
+use journal::log::{Hold, Position};
 use mqtt_proto::session::{Inbound, Outbound};
 use mqtt_wire::{Connect, QoS, SubscriptionOptions, TopicFilter, Version, Will};
 use smallvec::SmallVec;
@@ -11,7 +11,8 @@ use smallvec::SmallVec;
 use crate::durable::Stored;
 use crate::limits::Limits;
 use crate::message::Message;
-use crate::queue::Queue;
+use crate::overflow::{Overflow, Parcel, Sent};
+use crate::queue::{Queue, Queued};
 use crate::row::Row;
 use crate::shard::ConnectionId;
 
@@ -41,7 +42,9 @@ pub(crate) struct Subscription {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) connection: Option<ConnectionId>,
-    pub(crate) outbound: Outbound<Delivery>,
+    pub(crate) outbound: Outbound<Queued>,
+    /// While it is away: what `outbound` had, but for what is in memory.
+    parcel: Option<Box<Parcel>>,
     pub(crate) inbound: Inbound,
     /// Messages of QoS 1 and 2 that wait for the window, or for the client.
     pub(crate) queue: Queue,
@@ -70,6 +73,7 @@ impl Default for Client {
         Self {
             connection: None,
             outbound: Outbound::new(0),
+            parcel: None,
             inbound: Inbound::default(),
             queue: Queue::default(),
             subscriptions: Row::default(),
@@ -87,7 +91,7 @@ impl Default for Client {
 }
 
 impl Client {
-    /// Takes over what a CONNECT says of the session and its will.
+    /// Takes over what a CONNECT says of the session and its will. Comes after [`Client::take_up`].
     pub(crate) fn open(&mut self, connection: ConnectionId, connect: &mut Connect, limits: &Limits) {
         self.connection = Some(connection);
         self.set_expiry(session_expiry(connect, limits));
@@ -97,6 +101,58 @@ impl Client {
         let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX);
         self.outbound.set_window(receive_maximum.min(limits.max_inflight));
         self.outbound.begin_resend();
+    }
+
+    /// Leaves to the log what it has, as the client is away.
+    pub(crate) fn put_away(&mut self, overflow: Option<&Arc<Overflow>>) {
+        self.queue.put_away(0, overflow);
+        if let Some(overflow) = overflow.filter(|_| self.parcel.is_none()) {
+            let put_away = |(id, message): (_, Option<Queued>)| (id, message.map(Queued::put_away));
+            let (parcel, left) = Parcel::pack(overflow, self.outbound.take_all().map(put_away).collect());
+            self.parcel = parcel.map(Box::new);
+            self.restore_sent(left);
+        }
+        self.outbound.shrink_to_fit();
+    }
+
+    /// Has what was sent and not acknowledged be known one by one again. Returns how many messages of it are out of
+    /// reach until the next start.
+    pub(crate) fn take_up(&mut self) -> usize {
+        let Some(parcel) = self.parcel.take() else { return 0 };
+        let (left, messages) = (self.outbound.take_all().collect(), parcel.len());
+        let (sent, unreachable) = match parcel.unpack(left) {
+            Ok(sent) => (sent, 0),
+            Err(left) => (left, messages),
+        };
+        self.restore_sent(sent);
+        unreachable
+    }
+
+    fn restore_sent(&mut self, sent: Vec<Sent>) {
+        for (packet_id, message) in sent {
+            let message = message.map(|message| {
+                let qos = message.qos();
+                (message, qos)
+            });
+            self.outbound.restore(packet_id, message);
+        }
+    }
+
+    /// Whether it was sent nothing that the log has before this place.
+    pub(crate) fn was_sent_from(&self, position: Position) -> bool {
+        self.parcel.as_ref().is_none_or(|parcel| parcel.is_from(position))
+    }
+
+    /// Where the log has messages that have to be sent again: the next `most` of them.
+    pub(crate) fn next_to_resend(&self, most: usize) -> Vec<Position> {
+        if !self.outbound.has_unsent() {
+            return Vec::new();
+        }
+        let positions = self.outbound.messages().filter_map(|(_, message)| match message {
+            Queued::Stored(away) => Some(away.stored.position()),
+            Queued::Here(_) => None,
+        });
+        positions.take(most).collect()
     }
 
     /// How long the session outlives its connection.

@@ -7,18 +7,19 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use journal::log::Position;
+use mqtt_wire::{QoS, Text};
 
 use crate::client::Delivery;
 use crate::durable::Stored;
-use crate::durable::record::How;
+use crate::durable::record::{How, Ref};
 use crate::message::Message;
 use crate::overflow::{Chain, Overflow, Place};
 
 /// Messages of a queue that are in memory at most, if the log has them.
 pub(crate) const READ_AHEAD: usize = 64;
 
-/// A message that waits for its client: itself, or where the log has it.
-#[derive(Debug)]
+/// A message that waits for its client, or for its acknowledgment: itself, or where the log has it.
+#[derive(Clone, Debug)]
 pub(crate) enum Queued {
     Here(Box<Delivery>),
     Stored(Box<Away>),
@@ -40,6 +41,13 @@ impl Queued {
         }
     }
 
+    pub(crate) fn qos(&self) -> QoS {
+        match self {
+            Self::Here(delivery) => delivery.qos,
+            Self::Stored(away) => away.how.qos,
+        }
+    }
+
     pub(crate) fn stored(&self) -> Option<&Stored> {
         match self {
             Self::Here(delivery) => delivery.stored.as_ref(),
@@ -54,9 +62,33 @@ impl Queued {
         }
     }
 
+    /// Has it be at another place of the log, and says who is to get it from there.
+    pub(crate) fn move_to(&mut self, stored: Stored, client: &Text) -> Ref {
+        match self {
+            Self::Here(delivery) => {
+                delivery.stored = Some(stored);
+                delivery.to_ref(client)
+            }
+            Self::Stored(away) => {
+                away.stored = stored;
+                Ref { client: client.clone(), how: away.how.clone(), group: None }
+            }
+        }
+    }
+
+    /// Has a message that was read from the log be in memory.
+    pub(crate) fn load(&mut self, message: Arc<Message>) {
+        if let Self::Stored(away) = self {
+            let Away { stored, how: How { qos, retain, identifiers }, .. } = (**away).clone();
+            let stored = Some(stored);
+            let delivery = Delivery { message, qos, retain, identifiers, group: None, stored };
+            *self = Self::Here(Box::new(delivery));
+        }
+    }
+
     /// The same with its message in the log only, if it is there. What is for a group stays, as it may have to go
     /// to somebody else.
-    fn put_away(self) -> Self {
+    pub(crate) fn put_away(self) -> Self {
         match self {
             Self::Here(delivery) if delivery.group.is_none() => {
                 let size = u32::try_from(delivery.message.size()).unwrap_or(u32::MAX);
@@ -260,24 +292,21 @@ impl Queue {
         let mut lost = Vec::new();
         let mut at = 0;
         while !loaded.is_empty() && at < self.items.len().min(2 * READ_AHEAD) {
-            let Item::One(Queued::Stored(away)) = &self.items[at] else {
+            let Item::One(queued @ Queued::Stored(_)) = &mut self.items[at] else {
                 at += 1;
                 continue;
             };
-            let position = away.stored.position();
-            match loaded.remove(&position) {
+            let size = queued.size();
+            match queued.stored().and_then(|stored| loaded.remove(&stored.position())) {
                 None => at += 1,
                 Some(Some(message)) => {
-                    self.bytes = self.bytes - away.size as usize + message.size();
-                    let Away { stored, how: How { qos, retain, identifiers }, .. } = (**away).clone();
-                    let stored = Some(stored);
-                    let delivery = Delivery { message, qos, retain, identifiers, group: None, stored };
-                    self.items[at] = Item::One(Queued::Here(Box::new(delivery)));
+                    self.bytes = self.bytes - size + message.size();
+                    queued.load(message);
                     at += 1;
                 }
                 Some(None) => {
                     self.len -= 1;
-                    self.bytes -= away.size as usize;
+                    self.bytes -= size;
                     if let Some(Item::One(queued)) = self.items.remove(at) {
                         lost.push(queued);
                     }

@@ -141,10 +141,22 @@ impl<M> Outbound<M> {
         self.iter().filter(|(_, state, _)| *state == State::PubComp).map(|(id, ..)| *id)
     }
 
-    /// Takes over what an earlier run had sent: a message of QoS 2, or `None` when the other side has it. Goes on
-    /// with other identifiers.
-    pub fn restore(&mut self, id: PacketId, message: Option<M>) {
-        let state = if message.is_some() { State::PubRec } else { State::PubComp };
+    /// Takes everything out that is on its way, in its order, and `None` for a message that the other side has: for a
+    /// client that is away. [`Outbound::restore`] puts it back.
+    pub fn take_all(&mut self) -> impl Iterator<Item = (PacketId, Option<M>)> + use<M> {
+        self.unsent = 0;
+        let all = self.inflight.take();
+        all.into_iter().flat_map(|inflight| *inflight).map(|(id, _, message)| (id, message))
+    }
+
+    /// Puts back what was on its way, or takes over what an earlier run had sent: a message of this QoS, or `None` when
+    /// the other side has it. Goes on with other identifiers.
+    pub fn restore(&mut self, id: PacketId, message: Option<(M, QoS)>) {
+        let (state, message) = match message {
+            Some((message, QoS::ExactlyOnce)) => (State::PubRec, Some(message)),
+            Some((message, _)) => (State::PubAck, Some(message)),
+            None => (State::PubComp, None),
+        };
         self.inflight.get_or_insert_default().push_back((id, state, message));
         self.next =
             id.0.checked_add(1).map(PacketId).filter(|&next| next <= self.last).unwrap_or(PacketId::ONE);
@@ -164,12 +176,23 @@ impl<M> Outbound<M> {
         self.unsent = u16::try_from(self.len()).unwrap_or(u16::MAX);
     }
 
+    /// Whether there is something that has to be sent again and was not.
+    pub fn has_unsent(&self) -> bool {
+        self.unsent > 0
+    }
+
     /// What is to be sent again next, as far as the window allows: the new connection's Receive Maximum may be
     /// less than what is on its way (§4.9). PUBREL is not bound by it.
     pub fn next_resend(&mut self) -> Option<Resend<'_, M>> {
+        self.next_resend_if(|_| true)
+    }
+
+    /// The same, if its message can be sent already.
+    pub fn next_resend_if(&mut self, is_ready: impl FnOnce(&M) -> bool) -> Option<Resend<'_, M>> {
         let sent = self.len() - usize::from(self.unsent);
         let (id, _, message) = self.inflight.as_ref()?.get(sent)?;
-        if message.is_some() && sent >= usize::from(self.window) {
+        let may_go = |message| sent < usize::from(self.window) && is_ready(message);
+        if !message.as_ref().is_none_or(may_go) {
             return None;
         }
         self.unsent -= 1;
@@ -340,6 +363,34 @@ mod tests {
         assert_eq!(outbound.next_resend(), Some(Resend::Publish(ids[2], &'c')));
         outbound.handle_puback(ids[2]).unwrap();
         assert!(outbound.has_room());
+    }
+
+    #[test]
+    fn what_is_put_back_is_sent_again_under_its_identifiers_when_it_is_ready() {
+        let mut outbound = Outbound::new(9);
+        let ids: Vec<_> = [('a', QoS::AtLeastOnce), ('b', QoS::ExactlyOnce), ('c', QoS::ExactlyOnce)]
+            .into_iter()
+            .filter_map(|(message, qos)| outbound.send(message, qos))
+            .collect();
+        outbound.handle_pubrec(ids[1], ReasonCode::Success).unwrap();
+        let away: Vec<_> = outbound.take_all().collect();
+        assert_eq!(away, [(ids[0], Some('a')), (ids[1], None), (ids[2], Some('c'))]);
+        assert!(outbound.is_empty());
+        for ((id, message), qos) in
+            away.into_iter().zip([QoS::AtLeastOnce, QoS::ExactlyOnce, QoS::ExactlyOnce])
+        {
+            outbound.restore(id, message.map(|message| (message, qos)));
+        }
+        outbound.begin_resend();
+        assert_eq!(outbound.next_resend_if(|_| false), None, "nothing overtakes it");
+        assert!(outbound.has_unsent());
+        assert_eq!(outbound.next_resend_if(|message| *message == 'a'), Some(Resend::Publish(ids[0], &'a')));
+        assert_eq!(outbound.next_resend_if(|_| false), Some(Resend::PubRel(ids[1])), "it has no message");
+        assert_eq!(outbound.next_resend(), Some(Resend::Publish(ids[2], &'c')));
+        assert!(!outbound.has_unsent());
+        assert_eq!(outbound.handle_puback(ids[0]), Ok(Some('a')));
+        assert_eq!(outbound.handle_pubcomp(ids[1]), Ok(()));
+        assert_eq!(outbound.handle_pubrec(ids[2], ReasonCode::Success), Ok(true));
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Shard {
         let id = self.insert_connection(now, &connect, client_id.clone(), decoder);
         self.cancel_session_timer(&client_id);
         let client = self.clients.entry(client_id.clone()).or_default();
+        self.stats.dropped_unreachable += client.take_up() as u64;
         client.open(id, &mut connect, &self.shared.limits);
         self.record_opened(now, &client_id);
         let client = self.clients.entry(client_id.clone()).or_default();

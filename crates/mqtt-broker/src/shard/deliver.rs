@@ -65,7 +65,7 @@ impl Shapes {
 }
 
 impl Delivery {
-    pub(super) fn to_ref(&self, client: &Text) -> Ref {
+    pub(crate) fn to_ref(&self, client: &Text) -> Ref {
         let how = How { qos: self.qos, retain: self.retain, identifiers: self.identifiers.clone() };
         Ref { client: client.clone(), how, group: self.group.clone() }
     }
@@ -315,8 +315,11 @@ impl Shard {
 
     /// Sends one more of what an earlier connection left; `false`: there is none, or no room for it.
     fn resend_next(&mut self, now: Instant, id: ConnectionId) -> bool {
-        let next = self.with_client(id, |client| match client.outbound.next_resend()? {
-            Resend::Publish(packet_id, delivery) => Some((packet_id, Some(delivery.clone()))),
+        let is_here = |sent: &Queued| matches!(sent, Queued::Here(_));
+        let next = self.with_client(id, |client| match client.outbound.next_resend_if(is_here)? {
+            Resend::Publish(packet_id, Queued::Here(delivery)) => Some((packet_id, Some(delivery.clone()))),
+            // It would have to be read first.
+            Resend::Publish(_, Queued::Stored(_)) => None,
             Resend::PubRel(packet_id) => Some((packet_id, None)),
         });
         match next.flatten() {
@@ -328,7 +331,7 @@ impl Shard {
                 if self.fits(now, id, &delivery, &mut shapes) {
                     if delivery.qos == QoS::ExactlyOnce {
                         // The record of its identifier may have to become durable yet.
-                        let held = Held::Publish { packet_id, delivery: Box::new(delivery), dup };
+                        let held = Held::Publish { packet_id, delivery, dup };
                         self.hold_back(now, id, self.store.last, held);
                     } else {
                         self.write(now, id, &delivery, Some(packet_id), dup, &mut shapes);
@@ -336,7 +339,7 @@ impl Shard {
                 } else {
                     self.stats.dropped_too_large += 1;
                     self.with_client(id, |client| client.outbound.abandon(packet_id));
-                    self.finish_delivery(id, Some(&delivery));
+                    self.finish_delivery(id, &delivery);
                 }
             }
         }
@@ -354,16 +357,17 @@ impl Shard {
     ) {
         if delivery.message.has_expired(now) {
             self.stats.dropped_expired += 1;
-            return self.finish_delivery(id, Some(delivery));
+            return self.finish_delivery(id, delivery);
         }
         if !self.fits(now, id, delivery, shapes) {
             // [MQTT-3.1.2-25]: as if it had been sent.
             self.stats.dropped_too_large += 1;
-            return self.finish_delivery(id, Some(delivery));
+            return self.finish_delivery(id, delivery);
         }
         let Some(client) = self.clients.get_mut(client_id) else { return };
         let is_durable = client.is_durable;
-        if let Some(packet_id) = client.outbound.send(delivery.clone(), delivery.qos) {
+        let sent = Queued::Here(Box::new(delivery.clone()));
+        if let Some(packet_id) = client.outbound.send(sent, delivery.qos) {
             if is_durable && delivery.qos == QoS::ExactlyOnce {
                 // It leaves only when it is known which identifier it has, even if it is not in the log itself: the
                 // client keeps the identifier over a crash.
@@ -438,21 +442,21 @@ impl Shard {
     pub(super) fn handle_pubrec(&mut self, now: Instant, id: ConnectionId, ack: &Ack) {
         let packet_id = ack.packet_id;
         let outcome = self.with_client(id, |client| {
-            let delivery = client.outbound.message(packet_id).cloned();
-            (client.outbound.handle_pubrec(packet_id, ack.reason_code), delivery, client.is_durable)
+            let sent = client.outbound.message(packet_id).cloned();
+            (client.outbound.handle_pubrec(packet_id, ack.reason_code), sent, client.is_durable)
         });
-        let Some((outcome, delivery, is_durable)) = outcome else { return };
+        let Some((outcome, sent, is_durable)) = outcome else { return };
         match outcome {
             Ok(true) => {
                 if is_durable {
                     self.record_exchange(id, |client| Record::Received { client, packet_id });
                 } else {
-                    self.finish_delivery(id, delivery.as_ref());
+                    self.finish_sent(id, sent.as_ref());
                 }
                 self.answer_for_all(now, id, Packet::PubRel(Ack::new(packet_id)));
             }
             Ok(false) => {
-                self.finish_delivery(id, delivery.as_ref());
+                self.finish_sent(id, sent.as_ref());
                 self.pump(now, id);
             }
             Err(_) if !ack.reason_code.is_error() => {

@@ -11,7 +11,6 @@ use mqtt_wire::{QoS, Text};
 
 use super::store::Load;
 use super::{Shard, Timer};
-use crate::client::Delivery;
 use crate::durable::Stored;
 use crate::durable::record::{self, MessageId, MessageRecord, Record, Ref};
 use crate::message::Message;
@@ -83,36 +82,44 @@ impl Shard {
     /// Says whether there is more to do for the client when records that were asked for are read.
     fn evacuate_client(&mut self, now: Instant, client_id: &Text, before: Position) -> bool {
         let Some(client) = self.clients.get_mut(client_id) else { return false };
-        let is_old = |stored: &Stored| stored.position() < before;
-        if client.record.as_ref().is_some_and(|hold| hold.position() < before) {
+        let has_old_record = client.record.as_ref().is_some_and(|hold| hold.position() < before);
+        if has_old_record || !client.was_sent_from(before) {
+            self.stats.dropped_unreachable += client.take_up() as u64;
+        }
+        if has_old_record {
             self.record_session(now, client_id, true);
         }
         let Some(client) = self.clients.get_mut(client_id) else { return false };
         let has_more = client.queue.unroll_before(before, BATCH);
         self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
-        let is_old_delivery = |delivery: &Delivery| delivery.stored.as_ref().is_some_and(is_old);
-        let sent: Vec<Delivery> = (client.outbound.messages_mut())
-            .filter(|(_, delivery)| is_old_delivery(delivery))
-            .map(|(_, delivery)| delivery.clone())
-            .collect();
         let (mut here, mut away) = (Vec::new(), Vec::new());
-        for queued in client.queue.iter() {
+        for queued in client.outbound.messages().map(|(_, sent)| sent).chain(client.queue.iter()) {
+            let Some(stored) = queued.stored().filter(|stored| stored.position() < before) else { continue };
             match queued {
-                Queued::Here(delivery) if is_old_delivery(delivery) => here.push((**delivery).clone()),
-                Queued::Stored(queued) if is_old(&queued.stored) => away.push(queued.stored.position()),
-                _ => {}
+                Queued::Here(delivery) => here.push((Arc::clone(&delivery.message), stored.clone())),
+                Queued::Stored(_) => away.push(stored.position()),
             }
         }
-        let in_memory: Vec<(Arc<Message>, Stored)> = (sent.into_iter().chain(here))
-            .filter_map(|delivery| Some((delivery.message, delivery.stored?)))
-            .collect();
-        self.move_for(client_id, &in_memory);
+        self.move_for(client_id, &here);
+        if away.is_empty() {
+            self.put_away_again(client_id);
+        }
         for positions in away.chunks(BATCH) {
             let (client, positions) = (client_id.clone(), positions.to_vec());
             self.store.evacuation.outstanding += 1;
             self.request_load(Load { client, positions, is_for_copy: true });
         }
         has_more
+    }
+
+    /// What was looked at of a client that is away.
+    fn put_away_again(&mut self, client_id: &Text) {
+        if let Some(client) = self.clients.get_mut(client_id) {
+            match client.connection {
+                Some(_) => client.queue.put_away(READ_AHEAD, self.store.overflow.as_ref()),
+                None => client.put_away(self.store.overflow.as_ref()),
+            }
+        }
     }
 
     /// What was read for this: copies it, but for what is of no use any more.
@@ -127,7 +134,6 @@ impl Shard {
         }
         let now = self.now;
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        let keep = if client.connection.is_some() { READ_AHEAD } else { 0 };
         let (mut damaged, mut expired) = (BTreeSet::new(), BTreeSet::new());
         for (&position, message) in messages {
             match message {
@@ -136,9 +142,14 @@ impl Shard {
                 Some(_) => {}
             }
         }
+        let lost_sent = client.outbound.messages().filter(
+            |(_, sent)| matches!(sent, Queued::Stored(away) if damaged.contains(&away.stored.position())),
+        );
+        let lost_sent = lost_sent.map(|(packet_id, _)| packet_id).collect();
         let (damaged, expired) = (client.queue.take_at(&damaged), client.queue.take_at(&expired));
         let mut read = Vec::new();
-        for stored in client.queue.iter().filter_map(Queued::stored) {
+        let all = client.outbound.messages().map(|(_, sent)| sent).chain(client.queue.iter());
+        for stored in all.filter_map(Queued::stored) {
             if let Some(Some(message)) = messages.get(&stored.position()) {
                 read.push((Arc::clone(message), stored.clone()));
             }
@@ -147,10 +158,9 @@ impl Shard {
         self.stats.dropped_expired += expired.len() as u64;
         self.finish_all(client_id, &damaged);
         self.finish_all(client_id, &expired);
+        self.give_up_sent(client_id, lost_sent);
         self.move_for(client_id, &read);
-        if let Some(client) = self.clients.get_mut(client_id) {
-            client.queue.put_away(keep, self.store.overflow.as_ref());
-        }
+        self.put_away_again(client_id);
     }
 
     /// Has everything that a client holds of these messages refer to copies at the end of the log.
@@ -165,12 +175,11 @@ impl Shard {
         let mut records = Vec::new();
         let moved =
             |stored: Option<&Stored>| stored.and_then(|stored| moves.get(&stored.position())).cloned();
-        for (packet_id, delivery) in client.outbound.messages_mut() {
-            if let Some(new) = moved(delivery.stored.as_ref()) {
+        for (packet_id, sent) in client.outbound.messages_mut() {
+            if let Some(new) = moved(sent.stored()) {
                 let id = new.id;
-                delivery.stored = Some(new);
-                records.push(moved_ref(id, delivery.to_ref(client_id), is_durable));
-                if is_durable && delivery.qos == QoS::ExactlyOnce {
+                records.push(moved_ref(id, sent.move_to(new, client_id), is_durable));
+                if is_durable && sent.qos() == QoS::ExactlyOnce {
                     records.push(Record::Sent { client: client_id.clone(), id, packet_id });
                 }
             }
@@ -183,17 +192,7 @@ impl Shard {
             let Some(new) = moved(queued.stored()) else { continue };
             left -= 1;
             let id = new.id;
-            let one = match queued {
-                Queued::Here(delivery) => {
-                    delivery.stored = Some(new);
-                    delivery.to_ref(client_id)
-                }
-                Queued::Stored(away) => {
-                    away.stored = new;
-                    Ref { client: client_id.clone(), how: away.how.clone(), group: None }
-                }
-            };
-            records.push(moved_ref(id, one, is_durable));
+            records.push(moved_ref(id, queued.move_to(new, client_id), is_durable));
         }
         for record in &records {
             self.record(record);

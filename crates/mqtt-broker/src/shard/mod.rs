@@ -29,7 +29,7 @@ use clock::{Instant, Timers};
 use foldhash::fast::FixedState;
 use journal::log::Position;
 use mqtt_proto::server::{ProtocolError, Request, ServerConnection};
-use mqtt_wire::{Ack, Decoder, Packet, ReasonCode, Text, TopicName};
+use mqtt_wire::{Ack, Decoder, Packet, ReasonCode, Text, TopicFilter, TopicName};
 pub(crate) use restore::ALL_SHARDS;
 pub use restore::Job;
 use slab::Slab;
@@ -37,9 +37,11 @@ pub use store::Load;
 
 use crate::Shared;
 use crate::client::{Client, Delivery, Subscription};
+use crate::durable::Stored;
 use crate::durable::record::Record;
 use crate::end::{EndReason, Ended};
 use crate::lanes::{Lanes, PeerMessage};
+use crate::queue::Queued;
 use crate::routes::{Generation, Interest, ShardId};
 use crate::sabotage;
 use crate::shared::Groups;
@@ -96,7 +98,7 @@ struct Connection {
 enum Subscriber {
     Client(Text),
     /// A shared subscription that this shard owns, by its whole filter.
-    Group(mqtt_wire::TopicFilter),
+    Group(TopicFilter),
 }
 
 /// Entries of the route cache. A publisher of more topics than that looks some up again.
@@ -283,7 +285,7 @@ impl Shard {
                 // An acknowledgment of nothing is no reason to end a connection (§4.4).
                 let acknowledged = self
                     .with_client(id, |client| client.outbound.handle_puback(ack.packet_id).ok().flatten());
-                self.finish_delivery(id, acknowledged.flatten().as_ref());
+                self.finish_sent(id, acknowledged.flatten().as_ref());
                 self.pump(now, id);
             }
             Request::PubRec(ack) => self.handle_pubrec(now, id, &ack),
@@ -339,10 +341,19 @@ impl Shard {
     }
 
     /// A delivery on this connection is over.
-    fn finish_delivery(&mut self, id: ConnectionId, delivery: Option<&Delivery>) {
-        let Some(delivery) = delivery.filter(|delivery| delivery.stored.is_some()) else { return };
+    fn finish_delivery(&mut self, id: ConnectionId, delivery: &Delivery) {
+        self.finish_on(id, delivery.stored.as_ref(), delivery.group.as_ref());
+    }
+
+    /// The same for what was sent, and not over by then.
+    fn finish_sent(&mut self, id: ConnectionId, sent: Option<&Queued>) {
+        self.finish_on(id, sent.and_then(Queued::stored), sent.and_then(Queued::group));
+    }
+
+    fn finish_on(&mut self, id: ConnectionId, stored: Option<&Stored>, group: Option<&TopicFilter>) {
+        let Some(stored) = stored else { return };
         let Some(client_id) = self.connection(id).map(|connection| connection.client.clone()) else { return };
-        self.finish(&client_id, delivery.stored.as_ref(), delivery.group.as_ref());
+        self.finish(&client_id, Some(stored), group);
     }
 
     fn fail(&mut self, now: Instant, id: ConnectionId, error: ProtocolError) {

@@ -184,6 +184,14 @@ fn routed(id: MessageId, refs: Vec<Ref>, groups: Vec<TopicFilter>) -> Record {
     Record::Refs { id, shard: Some(ALL_SHARDS), refs, groups, is_moved: false }
 }
 
+/// A message for a client, in the log.
+fn away(client_id: &Text, log: &Log, entry: &Entry) -> Option<Away> {
+    let At { position, bytes } = entry.at();
+    let hold = log.hold(position, bytes as usize)?;
+    let stored = Stored { id: entry.id, hold }.for_client(client_id);
+    Some(Away { stored, how: entry.how(), size: bytes })
+}
+
 impl Shard {
     fn take_restored(&mut self, now: Instant, restored: &[Restored]) {
         self.stats.dropped_damaged += restored.iter().map(|one| one.damaged).sum::<u64>();
@@ -256,9 +264,12 @@ impl Shard {
             match entry {
                 None => client.outbound.restore(packet_id, None),
                 Some(entry) => {
-                    if let Some(delivery) = self.restore_delivery(client_id, log, &entry, read) {
-                        client.outbound.restore(packet_id, Some(delivery));
+                    let sent = self.restore_sent(client_id, log, &entry, read);
+                    if sent.is_none() {
+                        // The client may have it, and use its identifier until it gets PUBREL.
+                        self.record(&Record::Received { client: client_id.clone(), packet_id });
                     }
+                    client.outbound.restore(packet_id, sent.map(|sent| (sent, QoS::ExactlyOnce)));
                 }
             }
         }
@@ -272,6 +283,9 @@ impl Shard {
         self.restore_subscriptions(client_id, is_durable);
         if was_connected || !has_record {
             self.record_session(now, client_id, !has_record);
+        }
+        if let Some(client) = self.clients.get_mut(client_id) {
+            client.put_away(self.store.overflow.as_ref());
         }
         self.report_member(client_id);
     }
@@ -291,15 +305,26 @@ impl Shard {
                 let delivery = self.restore_delivery(client_id, log, &entry, read);
                 let queued = delivery.map(|delivery| Queued::Here(Box::new(delivery)));
                 queued.into_iter().for_each(|queued| queue.restore(queued, None));
-            } else if let At { position, bytes } = entry.at()
-                && let Some(hold) = log.hold(position, bytes as usize)
-            {
-                let stored = Stored { id: entry.id, hold }.for_client(client_id);
-                let away = Away { stored, how: entry.how(), size: bytes };
+            } else if let Some(away) = away(client_id, log, &entry) {
                 queue.restore(Queued::Stored(Box::new(away)), overflow.as_ref());
             }
         }
         queue
+    }
+
+    /// A message of QoS 2 that was sent and not received.
+    fn restore_sent(
+        &mut self,
+        client_id: &Text,
+        log: &Log,
+        entry: &Entry,
+        read: &Read<'_>,
+    ) -> Option<Queued> {
+        if entry.group().is_none() {
+            return away(client_id, log, entry).map(|away| Queued::Stored(Box::new(away)));
+        }
+        let delivery = self.restore_delivery(client_id, log, entry, read)?;
+        Some(Queued::Here(Box::new(delivery)))
     }
 
     fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {

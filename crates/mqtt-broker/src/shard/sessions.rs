@@ -7,6 +7,7 @@ use super::Shard;
 use crate::client::Delivery;
 use crate::durable::record::Record;
 use crate::message::Message;
+use crate::queue::Queued;
 
 impl Shard {
     /// The connection of a session is gone: its will is published, now or later, and the session ends, now or
@@ -26,8 +27,7 @@ impl Shard {
         let waiting = self.clients.get_mut(client_id).map(|client| client.queue.take_shared());
         self.give_back(client_id, waiting.unwrap_or_default());
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        client.queue.put_away(0, self.store.overflow.as_ref());
-        client.outbound.shrink_to_fit();
+        client.put_away(self.store.overflow.as_ref());
         client.ends_at = Some(now + client.expiry());
         // After a will, `check_session` sets the timer again, for the session's own end.
         self.set_session_timer(client_id);
@@ -111,8 +111,12 @@ impl Shard {
             self.forget_subscription(filter, client_id);
         }
         let waiting = client.queue.take_shared();
-        let (sent, over): (Vec<_>, Vec<_>) =
-            client.outbound.into_messages().partition(|delivery| delivery.qos == QoS::AtLeastOnce);
+        // What is for a group is in memory.
+        let sent = client.outbound.into_messages().filter_map(|sent| match sent {
+            Queued::Here(delivery) => Some(*delivery),
+            Queued::Stored(_) => None,
+        });
+        let (sent, over): (Vec<_>, Vec<_>) = sent.partition(|delivery| delivery.qos == QoS::AtLeastOnce);
         for Delivery { stored, group, .. } in over {
             if let Some(group) = group {
                 self.finish_group(stored.as_ref(), &group);

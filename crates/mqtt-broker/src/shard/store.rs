@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use clock::Instant;
 use journal::log::{Appended, Log, Position};
-use mqtt_wire::{Packet, PacketId, QoS, Text, TopicFilter};
+use mqtt_wire::{Packet, PacketId, QoS, ReasonCode, Text, TopicFilter};
 
 use super::deliver::Shapes;
 use super::{ConnectionId, Shard};
@@ -22,7 +22,7 @@ use crate::durable::Stored;
 use crate::durable::record::{self, MessageId, MessageRecord, Record, SessionRecord, Whole};
 use crate::message::Message;
 use crate::overflow::{Blocks, Overflow};
-use crate::queue::Queued;
+use crate::queue::{Queued, READ_AHEAD};
 use crate::routes::ShardSet;
 use crate::sabotage::{self, Fault};
 
@@ -351,13 +351,16 @@ impl Shard {
         self.store.loads.pop_front()
     }
 
-    /// Asks for what comes next in a client's queue, if the log has it.
+    /// Asks for what a client is to get next, if the log has it.
     pub(super) fn load_more(&mut self, client_id: &Text) {
         let Some(client) = self.clients.get_mut(client_id).filter(|client| !client.is_loading) else {
             return;
         };
-        let positions = client.queue.next_to_load();
-        self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
+        let mut positions = client.next_to_resend(READ_AHEAD);
+        if positions.is_empty() {
+            positions = client.queue.next_to_load();
+            self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
+        }
         if !positions.is_empty() {
             client.is_loading = true;
             self.request_load(Load { client: client_id.clone(), positions, is_for_copy: false });
@@ -382,12 +385,36 @@ impl Shard {
         }
         let Some(client) = self.clients.get_mut(&client_id) else { return };
         client.is_loading = false;
+        let mut lost_sent = Vec::new();
+        for (packet_id, sent) in client.outbound.messages_mut() {
+            let Queued::Stored(away) = sent else { continue };
+            match messages.get(&away.stored.position()) {
+                None => {}
+                Some(Some(message)) => sent.load(Arc::clone(message)),
+                Some(None) => lost_sent.push(packet_id),
+            }
+        }
         let lost = client.queue.take_loaded(messages);
         let connection = client.connection;
         self.stats.dropped_damaged += lost.len() as u64;
         self.finish_all(&client_id, &lost);
+        self.give_up_sent(&client_id, lost_sent);
         if let Some(id) = connection {
             self.pump(now, id);
+        }
+    }
+
+    /// Messages that were sent cannot be read any more, and not be sent again. With QoS 2 the client may have one, and
+    /// use its identifier until it gets PUBREL.
+    pub(super) fn give_up_sent(&mut self, client_id: &Text, lost: Vec<PacketId>) {
+        self.stats.dropped_damaged += lost.len() as u64;
+        for packet_id in lost {
+            let Some(client) = self.clients.get_mut(client_id) else { return };
+            if client.outbound.handle_pubrec(packet_id, ReasonCode::Success).is_ok() {
+                self.record(&Record::Received { client: client_id.clone(), packet_id });
+            } else if let Ok(Some(sent)) = client.outbound.handle_puback(packet_id) {
+                self.finish(client_id, sent.stored(), sent.group());
+            }
         }
     }
 
@@ -427,9 +454,8 @@ impl Shared {
 }
 
 fn whole(client: &Client) -> Whole {
-    let is_not_stored = |delivery: &Delivery| delivery.qos == QoS::ExactlyOnce && delivery.stored.is_none();
-    let not_stored =
-        client.outbound.messages().filter(|(_, delivery)| is_not_stored(delivery)).map(|(id, _)| id);
+    let is_not_stored = |sent: &Queued| sent.qos() == QoS::ExactlyOnce && sent.stored().is_none();
+    let not_stored = client.outbound.messages().filter(|(_, sent)| is_not_stored(sent)).map(|(id, _)| id);
     Whole {
         subscriptions: client.subscriptions.iter().map(|(filter, x)| (filter.clone(), *x)).collect(),
         receipts: client.inbound.unreleased().collect(),

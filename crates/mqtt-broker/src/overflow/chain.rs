@@ -1,30 +1,17 @@
-//! Where the queues of clients that are away, or far behind, go: a few bytes for each message, in blocks beside the
-//! memory.
-//!
-//! The log has the messages, and who is to get them; this only spares a start to find out again. What is in the blocks
-//! is worth nothing after the process. A queue is a [`Chain`] of blocks, each of which names the next; in memory are
-//! the ends of it, whatever its length.
+//! The queue of a client, in a row of blocks each of which names the next.
 
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Buf as _;
-use journal::log::{Claims, Hold, Position};
+use journal::log::{Hold, Position};
 use mqtt_wire::QoS;
 use smallvec::SmallVec;
 
+use super::{HEADER, Overflow, ROOM};
 use crate::durable::Stored;
 use crate::durable::record::{How, MessageId};
 use crate::queue::Away;
-
-/// Bytes of a block. Each queue has one in memory.
-pub const BLOCK: usize = 128;
-
-/// Bytes before the entries of a block: `check:32 · next:32`.
-const HEADER: usize = 8;
-
-/// Bytes of a block for entries. Behind the last one there are zeros.
-const ROOM: usize = BLOCK - HEADER;
 
 /// Bytes of most entries.
 const SMALLEST: usize = 17;
@@ -36,22 +23,6 @@ const LARGEST: usize = SMALLEST + 8 + 4;
 const RETAIN: u8 = 1 << 2;
 const HAS_ID: u8 = 1 << 3;
 const HAS_IDENTIFIER: u8 = 1 << 4;
-
-/// In the place of a block's number: there is none.
-const NONE: u32 = u32::MAX;
-
-/// Blocks by their numbers, from 0 on.
-pub trait Blocks: std::fmt::Debug + Send {
-    /// A block that was written.
-    ///
-    /// # Errors
-    /// What the system says, here and below.
-    fn read(&mut self, number: u32) -> io::Result<[u8; BLOCK]>;
-    /// Writes a block.
-    fn write(&mut self, number: u32, block: &[u8; BLOCK]) -> io::Result<()>;
-    /// Forgets all blocks.
-    fn clear(&mut self) -> io::Result<()>;
-}
 
 /// A message of a chain: `QoS, RETAIN and what follows:8 · position:64 · claim:32 · size:32`, and only if it is not the
 /// position `id:64`, and only if there is one `Subscription Identifier:32`.
@@ -120,94 +91,6 @@ impl Place {
     }
 }
 
-/// The blocks of a shard.
-#[derive(Debug)]
-pub(crate) struct Overflow(Mutex<Allocator>);
-
-#[derive(Debug)]
-struct Allocator {
-    blocks: Box<dyn Blocks>,
-    /// Those of all messages that are in chains.
-    claims: Claims,
-    /// The shard has ended.
-    is_closed: bool,
-    /// The first of those that were used and are not, each of which names the next.
-    free: u32,
-    /// How many there are.
-    end: u32,
-    used: u32,
-}
-
-impl Overflow {
-    pub(crate) fn new(blocks: Box<dyn Blocks>) -> Arc<Self> {
-        let (claims, is_closed) = (Claims::default(), false);
-        Arc::new(Self(Mutex::new(Allocator { blocks, claims, is_closed, free: NONE, end: 0, used: 0 })))
-    }
-
-    /// Takes over the claims of messages that are about to be put into chains ([`Chain::push`]).
-    pub(crate) fn claim(&self, claims: Claims) {
-        self.lock().claims.append(claims);
-    }
-
-    pub(crate) fn absorb(&self, hold: Hold) {
-        self.lock().claims.absorb(hold);
-    }
-
-    /// The shard ends, and nothing is given back any more.
-    pub(crate) fn close(&self) {
-        self.lock().is_closed = true;
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Allocator> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Allocator {
-    fn read(&mut self, number: u32) -> io::Result<(u32, [u8; BLOCK])> {
-        let block = self.blocks.read(number)?;
-        let mut header = &block[..HEADER];
-        let (check, next) = (header.get_u32(), header.get_u32());
-        if check != checksum(number, &block) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "a block is damaged"));
-        }
-        Ok((next, block))
-    }
-
-    fn write(&mut self, number: u32, next: u32, entries: &[u8]) -> io::Result<()> {
-        let mut block = [0; BLOCK];
-        block[4..HEADER].copy_from_slice(&next.to_be_bytes());
-        block[HEADER..HEADER + entries.len()].copy_from_slice(entries);
-        let check = checksum(number, &block);
-        block[..4].copy_from_slice(&check.to_be_bytes());
-        self.blocks.write(number, &block)
-    }
-
-    fn allocate(&mut self) -> u32 {
-        self.used += 1;
-        if self.free != NONE {
-            let number = self.free;
-            // Blocks behind one that cannot be read are not used again.
-            self.free = self.read(number).map_or(NONE, |(next, _)| next);
-            return number;
-        }
-        self.end += 1;
-        self.end - 1
-    }
-
-    /// Takes back a row of `count` blocks, the last of which is not written.
-    fn release(&mut self, first: u32, last: u32, count: u32) {
-        self.used -= count;
-        if self.used == 0 {
-            (self.free, self.end) = (NONE, 0);
-            // It only takes room until it is used again.
-            let _ = self.blocks.clear();
-        } else if self.write(last, self.free, &[]).is_ok() {
-            self.free = first;
-        }
-    }
-}
-
 /// Bytes of the first entries, as many as a block has room for.
 fn length_of_block(entries: &[u8]) -> usize {
     let mut rest = entries;
@@ -217,12 +100,6 @@ fn length_of_block(entries: &[u8]) -> usize {
         rest = behind;
     }
     entries.len() - rest.len()
-}
-
-fn checksum(number: u32, block: &[u8; BLOCK]) -> u32 {
-    let mut hasher = crc32fast::Hasher::new_with_initial(number);
-    hasher.update(&block[4..]);
-    hasher.finalize()
 }
 
 /// Messages of a queue, in their order, which is that of their places in the log.
