@@ -9,6 +9,7 @@ use mqtt_wire::{Connect, QoS, SubscriptionOptions, TopicFilter, Version, Will};
 use smallvec::SmallVec;
 
 use crate::durable::Stored;
+use crate::durable::record::How;
 use crate::limits::Limits;
 use crate::message::Message;
 use crate::overflow::{Overflow, Parcel, Sent};
@@ -28,6 +29,14 @@ pub(crate) struct Delivery {
     pub(crate) group: Option<TopicFilter>,
     /// Where the log has it: the client, or its group, gets it even after a restart.
     pub(crate) stored: Option<Stored>,
+}
+
+impl Delivery {
+    /// A message of QoS 1 or 2 that whoever of a group gets it has to get.
+    pub(crate) fn for_group(message: &Arc<Message>, stored: Option<Stored>) -> Self {
+        let How { qos, retain, identifiers } = How::for_group();
+        Self { message: Arc::clone(message), qos, retain, identifiers, group: None, stored }
+    }
 }
 
 /// A subscription of a client.
@@ -51,7 +60,7 @@ pub(crate) struct Client {
     pub(crate) subscriptions: Row<TopicFilter, Subscription>,
     /// How many of them are shared.
     pub(crate) shared: u32,
-    /// Whether the owners of its shared subscriptions know that it has no room.
+    /// Whether the owners of its shared subscriptions know that it has no room, and wait until it says that it has.
     pub(crate) is_busy: bool,
     /// For how many seconds the session outlives its connection.
     expiry_s: u32,
@@ -107,8 +116,17 @@ impl Client {
     pub(crate) fn put_away(&mut self, overflow: Option<&Arc<Overflow>>) {
         self.queue.put_away(0, overflow);
         if let Some(overflow) = overflow.filter(|_| self.parcel.is_none()) {
-            let put_away = |(id, message): (_, Option<Queued>)| (id, message.map(Queued::put_away));
-            let (parcel, left) = Parcel::pack(overflow, self.outbound.take_all().map(put_away).collect());
+            let number_of = |group: &TopicFilter| {
+                let number = self.subscriptions.keys().position(|filter| filter == group)?;
+                u32::try_from(number).ok()
+            };
+            // It may have unsubscribed.
+            let is_left = |message: &Queued| message.group().is_none_or(|group| number_of(group).is_some());
+            let put_away = |(id, message): (_, Option<Queued>)| {
+                (id, message.map(|message| if is_left(&message) { message.put_away() } else { message }))
+            };
+            let sent = self.outbound.take_all().map(put_away).collect();
+            let (parcel, left) = Parcel::pack(overflow, sent, number_of);
             self.parcel = parcel.map(Box::new);
             self.restore_sent(left);
         }
@@ -120,7 +138,8 @@ impl Client {
     pub(crate) fn take_up(&mut self) -> usize {
         let Some(parcel) = self.parcel.take() else { return 0 };
         let (left, messages) = (self.outbound.take_all().collect(), parcel.len());
-        let (sent, unreachable) = match parcel.unpack(left) {
+        let group_of = |number| self.subscriptions.keys().nth(usize::try_from(number).ok()?).cloned();
+        let (sent, unreachable) = match parcel.unpack(left, group_of) {
             Ok(sent) => (sent, 0),
             Err(left) => (left, messages),
         };
@@ -153,6 +172,18 @@ impl Client {
             Queued::Here(_) => None,
         });
         positions.take(most).collect()
+    }
+
+    /// What the owners of its shared subscriptions are told: its room, or `None` while it is away.
+    pub(crate) fn tell_room(&mut self) -> Option<u16> {
+        let room = self.room_for_shared();
+        self.is_busy = self.connection.is_some() && room == 0;
+        self.connection.map(|_| u16::try_from(room).unwrap_or(u16::MAX))
+    }
+
+    /// How many messages of shared subscriptions it can take at once.
+    pub(crate) fn room_for_shared(&self) -> usize {
+        if self.connection.is_some() && self.queue.is_empty() { self.outbound.room() } else { 0 }
     }
 
     /// How long the session outlives its connection.

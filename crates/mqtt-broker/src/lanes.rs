@@ -12,8 +12,8 @@ use mqtt_wire::{Text, TopicFilter, TopicName};
 
 use crate::durable::Stored;
 use crate::message::Message;
+use crate::queue::Queued;
 use crate::routes::ShardId;
-use crate::shared::MemberState;
 use crate::stable_hash;
 
 /// Something that a shard sent, by its number among all that it sent.
@@ -38,25 +38,19 @@ pub(crate) enum Body {
     /// has to write down who gets it, even if nobody does.
     Publish { message: Arc<Message>, stored: Option<Stored>, is_owed: bool },
     /// To the owner of a shared subscription: a client takes part.
-    Join { group: TopicFilter, client: Text, shard: ShardId, token: u64, is_durable: bool },
+    Join { group: TopicFilter, client: Text, shard: ShardId, token: u64, is_durable: bool, room: Option<u16> },
     /// From the owner: from now on it does.
     Joined { client: Text, token: u64 },
     /// To the owner: a client takes part no more.
     Leave { group: TopicFilter, client: Text },
-    /// To the owner: whether a client can take messages.
-    Member { group: TopicFilter, client: Text, state: MemberState },
-    /// From the owner: a message for a client. `tried` could not take it; if it is the `last`, the client takes
-    /// it even if it has to wait.
-    Assign {
-        group: TopicFilter,
-        client: Text,
-        message: Arc<Message>,
-        stored: Option<Stored>,
-        tried: Vec<Text>,
-        is_last: bool,
-    },
-    /// To the owner: a message that has to go to somebody else than `tried`.
-    Refused { group: TopicFilter, message: Arc<Message>, stored: Option<Stored>, tried: Vec<Text> },
+    /// To the owner: how many messages a client can take, or that it is away (`None`).
+    Member { group: TopicFilter, client: Text, room: Option<u16>, is_answer: bool },
+    /// From the owner: how many messages can the client take?
+    Ask { group: TopicFilter, client: Text },
+    /// From the owner: a message for a client.
+    Assign { group: TopicFilter, client: Text, message: Arc<Message>, stored: Option<Stored> },
+    /// To the owner: the client cannot take messages, or not any more. It tells when it can.
+    Refused { group: TopicFilter, client: Text, refused: Vec<Queued> },
 }
 
 /// What a shard got and has not taken up.

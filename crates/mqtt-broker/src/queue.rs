@@ -1,4 +1,4 @@
-//! The messages of QoS 1 and 2 that wait for a client.
+//! The messages of QoS 1 and 2 that wait for a client, or for a shared subscription.
 //!
 //! While the client is there and not far behind they are in memory. Else those that the log has are known by their place
 //! in it ([`Away`]), and of many even that is outside of the memory ([`Chain`]).
@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use journal::log::Position;
-use mqtt_wire::{QoS, Text};
+use mqtt_wire::{QoS, Text, TopicFilter};
 
 use crate::client::Delivery;
 use crate::durable::Stored;
 use crate::durable::record::{How, Ref};
+use crate::limits::{Limits, OnQuota};
 use crate::message::Message;
 use crate::overflow::{Chain, Overflow, Place};
 
@@ -30,6 +31,8 @@ pub(crate) enum Queued {
 pub(crate) struct Away {
     pub(crate) stored: Stored,
     pub(crate) how: How,
+    /// The shared subscription that it is for, of one that was sent.
+    pub(crate) group: Option<TopicFilter>,
     pub(crate) size: u32,
 }
 
@@ -55,23 +58,41 @@ impl Queued {
         }
     }
 
-    pub(crate) fn group(&self) -> Option<&mqtt_wire::TopicFilter> {
+    pub(crate) fn group(&self) -> Option<&TopicFilter> {
         match self {
             Self::Here(delivery) => delivery.group.as_ref(),
-            Self::Stored(_) => None,
+            Self::Stored(away) => away.group.as_ref(),
         }
     }
 
-    /// Has it be at another place of the log, and says who is to get it from there.
-    pub(crate) fn move_to(&mut self, stored: Stored, client: &Text) -> Ref {
-        match self {
+    /// The same for whoever of its group gets it.
+    pub(crate) fn for_group(mut self) -> Self {
+        match &mut self {
             Self::Here(delivery) => {
-                delivery.stored = Some(stored);
-                delivery.to_ref(client)
+                **delivery = Delivery::for_group(&delivery.message, delivery.stored.take())
             }
             Self::Stored(away) => {
-                away.stored = stored;
-                Ref { client: client.clone(), how: away.how.clone(), group: None }
+                away.how = How::for_group();
+                away.group = None;
+            }
+        }
+        self
+    }
+
+    /// Has it be at another place of the log.
+    pub(crate) fn set_stored(&mut self, stored: Stored) {
+        match self {
+            Self::Here(delivery) => delivery.stored = Some(stored),
+            Self::Stored(away) => away.stored = stored,
+        }
+    }
+
+    /// What is written down for a client to get it.
+    pub(crate) fn to_ref(&self, client: &Text) -> Ref {
+        match self {
+            Self::Here(delivery) => delivery.to_ref(client),
+            Self::Stored(away) => {
+                Ref { client: client.clone(), how: away.how.clone(), group: away.group.clone() }
             }
         }
     }
@@ -79,30 +100,26 @@ impl Queued {
     /// Has a message that was read from the log be in memory.
     pub(crate) fn load(&mut self, message: Arc<Message>) {
         if let Self::Stored(away) = self {
-            let Away { stored, how: How { qos, retain, identifiers }, .. } = (**away).clone();
+            let Away { stored, how: How { qos, retain, identifiers }, group, .. } = (**away).clone();
             let stored = Some(stored);
-            let delivery = Delivery { message, qos, retain, identifiers, group: None, stored };
+            let delivery = Delivery { message, qos, retain, identifiers, group, stored };
             *self = Self::Here(Box::new(delivery));
         }
     }
 
-    /// The same with its message in the log only, if it is there. What is for a group stays, as it may have to go
-    /// to somebody else.
+    /// The same with its message in the log only, if it is there.
     pub(crate) fn put_away(self) -> Self {
         match self {
-            Self::Here(delivery) if delivery.group.is_none() => {
-                let size = u32::try_from(delivery.message.size()).unwrap_or(u32::MAX);
-                let (qos, retain) = (delivery.qos, delivery.retain);
-                match delivery.stored.clone() {
-                    Some(stored) => Self::Stored(Box::new(Away {
-                        stored,
-                        how: How { qos, retain, identifiers: delivery.identifiers },
-                        size,
-                    })),
-                    None => Self::Here(delivery),
+            Self::Here(mut delivery) => match delivery.stored.take() {
+                None => Self::Here(delivery),
+                Some(stored) => {
+                    let size = u32::try_from(delivery.message.size()).unwrap_or(u32::MAX);
+                    let Delivery { qos, retain, identifiers, group, .. } = *delivery;
+                    let how = How { qos, retain, identifiers };
+                    Self::Stored(Box::new(Away { stored, how, group, size }))
                 }
-            }
-            other => other,
+            },
+            stored @ Self::Stored(_) => stored,
         }
     }
 }
@@ -145,8 +162,40 @@ impl Queue {
     /// Queues a message. If its client is away, or far behind, a message that the log has stays there.
     pub(crate) fn push(&mut self, delivery: Delivery, is_away: bool, overflow: Option<&Arc<Overflow>>) {
         let queued = Queued::Here(Box::new(delivery));
-        let is_far_behind = is_away || self.len() >= READ_AHEAD;
-        self.restore(if is_far_behind { queued.put_away() } else { queued }, overflow);
+        // What is for a group may have to go to another member at once.
+        let is_left = (is_away || self.len() >= READ_AHEAD) && queued.group().is_none();
+        self.restore(if is_left { queued.put_away() } else { queued }, overflow);
+    }
+
+    /// The same within limits: returns what goes for it, the oldest or itself, as [`OnQuota`] says. The last message
+    /// stays, however large it is.
+    pub(crate) fn push_within(
+        &mut self,
+        delivery: Delivery,
+        is_away: bool,
+        overflow: Option<&Arc<Overflow>>,
+        limits: &Limits,
+        is_log_full: bool,
+    ) -> Vec<Queued> {
+        let is_log_full = is_log_full && !self.is_empty();
+        let is_over = |queue: &Self, messages: usize, bytes: usize| {
+            !queue.is_empty()
+                && (queue.len() + messages > limits.max_mqueue_len
+                    || queue.bytes() + bytes > limits.max_mqueue_bytes)
+        };
+        if limits.on_quota == OnQuota::DropNew && (is_log_full || is_over(self, 1, delivery.message.size())) {
+            return vec![Queued::Here(Box::new(delivery))];
+        }
+        self.push(delivery, is_away, overflow);
+        let mut dropped = Vec::new();
+        // Of a log that is full, one goes for one that comes.
+        while self.len() > 1
+            && ((is_log_full && dropped.is_empty()) || is_over(self, 0, 0))
+            && let Some(oldest) = self.pop()
+        {
+            dropped.push(oldest);
+        }
+        dropped
     }
 
     /// Queues what was queued before a restart.
@@ -259,12 +308,13 @@ impl Queue {
         let rest = self.items.split_off(keep.min(self.items.len()));
         for item in rest {
             match item {
-                Item::One(queued) => {
+                Item::One(queued) if queued.group().is_none() => {
                     self.bytes -= queued.size();
                     let queued = queued.put_away();
                     self.bytes += queued.size();
                     self.append(queued, overflow);
                 }
+                Item::One(queued) => self.items.push_back(Item::One(queued)),
                 Item::Chain(chain) => self.items.push_back(Item::Chain(chain)),
             }
         }
@@ -334,20 +384,35 @@ impl Queue {
         taken
     }
 
-    /// Takes the messages of shared subscriptions out of the queue: another member can have them.
-    pub(crate) fn take_shared(&mut self) -> Vec<Delivery> {
+    /// Takes the messages of shared subscriptions out of the queue, which are in memory: another member can have them.
+    pub(crate) fn take_shared(&mut self) -> Vec<Queued> {
         let mut shared = Vec::new();
         for item in std::mem::take(&mut self.items) {
             match item {
-                Item::One(Queued::Here(delivery)) if delivery.group.is_some() => {
+                Item::One(queued) if queued.group().is_some() => {
                     self.len -= 1;
-                    self.bytes -= delivery.message.size();
-                    shared.push(*delivery);
+                    self.bytes -= queued.size();
+                    shared.push(queued);
                 }
                 other => self.items.push_back(other),
             }
         }
         shared
+    }
+
+    /// Has others come before its own messages.
+    pub(crate) fn prepend(&mut self, mut others: Self) {
+        self.len += others.len;
+        self.bytes += others.bytes;
+        others.items.append(&mut self.items);
+        self.items = others.items;
+    }
+
+    /// Has a message come behind so many others, which are known one by one.
+    pub(crate) fn insert(&mut self, at: usize, queued: Queued) {
+        self.len += 1;
+        self.bytes += queued.size();
+        self.items.insert(at.min(self.items.len()), Item::One(queued));
     }
 
     /// Those that are known one by one.

@@ -42,6 +42,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static MEMORY: Counting = Counting;
 
+/// What sessions subscribe to.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// Each to what is for it.
+    Device,
+    /// All to the same shared subscription.
+    Worker,
+}
+
 const NOW: Instant = Instant::ORIGIN;
 const MOST: usize = 1_024;
 /// Messages that a client gets and acknowledges before it goes.
@@ -137,9 +146,13 @@ impl Broker {
     }
 
     /// A client subscribes, gets some messages, acknowledges the first of them, and goes.
-    fn visit(&mut self, publisher: ConnectionId, number: usize) {
+    fn visit(&mut self, publisher: ConnectionId, number: usize, kind: Kind) {
         let id = self.connect(&format!("sensor-gateway-{number:08}"), Some(86_400));
-        let filter = TopicFilter::new(&format!("devices/{number:08}/commands/#")).unwrap();
+        let filter = match kind {
+            Kind::Device => format!("devices/{number:08}/commands/#"),
+            Kind::Worker => "$share/workers/devices/+/commands/#".to_owned(),
+        };
+        let filter = TopicFilter::new(&filter).unwrap();
         let filters =
             vec![SubscribeFilter { filter, options: SubscriptionOptions::at_most(QoS::AtLeastOnce) }];
         let (packet_id, properties) = (PacketId::ONE, Default::default());
@@ -167,7 +180,7 @@ fn size_of_empty_broker() -> usize {
 }
 
 /// Bytes for each session, when all of them have come and gone and messages wait, and after a restart.
-fn bytes_per_session(sessions: usize, messages: usize) -> [usize; 2] {
+fn bytes_per_session(sessions: usize, messages: usize, kind: Kind) -> [usize; 2] {
     let folder = tempfile::tempdir().unwrap();
     let mut broker = Broker::start(folder.path());
     let publisher = broker.connect("publisher", None);
@@ -176,7 +189,7 @@ fn bytes_per_session(sessions: usize, messages: usize) -> [usize; 2] {
     // In no order of their names: that is the usual case, and tables are fuller in it.
     let order = |index: usize| index * 7_919 % sessions;
     for index in 0..sessions {
-        broker.visit(publisher, order(index));
+        broker.visit(publisher, order(index), kind);
     }
     for _ in 0..messages {
         for index in 0..sessions {
@@ -201,10 +214,14 @@ fn bytes_per_session(sessions: usize, messages: usize) -> [usize; 2] {
 /// One test, as the allocator counts for the process.
 #[test]
 fn a_session_that_is_away_takes_a_kilobyte_however_long_its_queue_is() {
-    for (sessions, messages) in [(3_000, 21), (500, 200)] {
-        let [live, restored] = bytes_per_session(sessions, messages);
-        println!("{sessions} sessions × {messages} messages: {live} bytes each, {restored} after a restart");
-        assert!(live <= MOST, "{live} bytes for each of {sessions} sessions with {messages} messages");
-        assert!(restored <= MOST, "{restored} bytes after a restart, with {messages} messages");
+    for (sessions, messages, kind) in
+        [(3_000, 21, Kind::Device), (500, 200, Kind::Device), (500, 40, Kind::Worker)]
+    {
+        let [live, restored] = bytes_per_session(sessions, messages, kind);
+        println!(
+            "{sessions} × {kind:?} × {messages} messages: {live} bytes each, {restored} after a restart"
+        );
+        assert!(live <= MOST, "{live} bytes for each {kind:?} of {sessions} with {messages} messages");
+        assert!(restored <= MOST, "{restored} bytes for each {kind:?} after a restart");
     }
 }

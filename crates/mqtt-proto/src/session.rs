@@ -68,7 +68,12 @@ impl<M> Outbound<M> {
 
     /// Whether another message may be sent; those of an earlier connection go first.
     pub fn has_room(&self) -> bool {
-        self.unsent == 0 && self.len() < usize::from(self.window)
+        self.room() > 0
+    }
+
+    /// How many of them.
+    pub fn room(&self) -> usize {
+        if self.unsent == 0 { usize::from(self.window).saturating_sub(self.len()) } else { 0 }
     }
 
     /// Whether nothing waits for an acknowledgment.

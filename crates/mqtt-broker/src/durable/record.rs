@@ -131,6 +131,13 @@ pub(crate) struct How {
     pub(crate) identifiers: SmallVec<[u32; 1]>,
 }
 
+impl How {
+    /// The same for a shared subscription: its member's own subscription will say.
+    pub(crate) fn for_group() -> Self {
+        Self { qos: QoS::AtLeastOnce, retain: false, identifiers: SmallVec::new() }
+    }
+}
+
 /// A session.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct SessionRecord {

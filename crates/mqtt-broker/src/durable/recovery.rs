@@ -317,21 +317,23 @@ impl Recovery {
         groups: Vec<TopicFilter>,
         is_moved: bool,
     ) {
-        let in_group = refs
-            .iter()
-            .filter_map(|one| one.group.as_ref())
+        let all_groups = refs.iter().filter_map(|one| one.group.as_ref()).chain(&groups);
+        let in_group = all_groups
+            .clone()
             .find_map(|group| self.groups.get(&(id, group.clone())).map(|in_group| in_group.at));
         let Some(at) = self.at(id).or(in_group) else {
             self.lost.refer(id, &refs, &groups);
             return;
         };
         for group in groups {
-            let in_group = self.groups.entry((id, group)).or_insert(InGroup { at, holder: None });
-            in_group.at = at;
+            let before = self.groups.insert((id, group.clone()), InGroup { at, holder: None });
+            if let Some(holder) = before.and_then(|in_group| in_group.holder) {
+                self.with(&holder, |session| session.forget(id, Some(&group)));
+            }
         }
         for Ref { client, how, group } in refs {
             if let Some(group) = &group {
-                self.hand_over(id, at, group, &client);
+                self.hand_over(id, at, group, &client, is_moved);
             }
             let session = self.sessions.get_or_new(&client);
             let entry = Entry::new(id, at, how, group);
@@ -347,10 +349,11 @@ impl Recovery {
         }
     }
 
-    /// A message of a group is a client's now, and nobody else's.
-    fn hand_over(&mut self, id: MessageId, at: At, group: &TopicFilter, client: &Text) {
+    /// A message of a group is a client's now, and nobody else's. The same client may have given it back before.
+    fn hand_over(&mut self, id: MessageId, at: At, group: &TopicFilter, client: &Text, is_moved: bool) {
         let holder = self.groups.insert((id, group.clone()), InGroup { at, holder: Some(client.clone()) });
-        if let Some(before) = holder.and_then(|in_group| in_group.holder).filter(|before| before != client) {
+        let is_another = |before: &Text| !is_moved || before != client;
+        if let Some(before) = holder.and_then(|in_group| in_group.holder).filter(is_another) {
             self.with(&before, |session| session.forget(id, Some(group)));
         }
     }

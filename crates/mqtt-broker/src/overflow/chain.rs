@@ -39,11 +39,12 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// `None`: there are more Subscription Identifiers than there is room for, as it matches several subscriptions.
+    /// `None`: there are more Subscription Identifiers than there is room for, as it matches several subscriptions, or it
+    /// is for a group.
     pub(crate) fn of(away: &Away) -> Option<Self> {
-        let Away { stored, how, size } = away;
+        let Away { stored, how, group, size } = away;
         let identifier = how.identifiers.first().copied();
-        (how.identifiers.len() <= 1).then(|| Self {
+        (how.identifiers.len() <= 1 && group.is_none()).then(|| Self {
             id: stored.id,
             position: stored.position(),
             claim: stored.hold.bytes(),
@@ -87,7 +88,7 @@ impl Place {
     fn into_away(self, hold: Hold) -> Away {
         let identifiers = self.identifier.into_iter().collect();
         let how = How { qos: self.qos, retain: self.retain, identifiers };
-        Away { stored: Stored { id: self.id, hold }, how, size: self.size }
+        Away { stored: Stored { id: self.id, hold }, how, group: None, size: self.size }
     }
 }
 

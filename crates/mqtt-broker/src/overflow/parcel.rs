@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _};
 use journal::log::Position;
-use mqtt_wire::{PacketId, QoS};
+use mqtt_wire::{PacketId, QoS, TopicFilter};
 use smallvec::SmallVec;
 
 use super::{Allocator, HEADER, NONE, Overflow, ROOM};
@@ -20,11 +20,13 @@ pub(crate) type Sent = (PacketId, Option<Queued>);
 const RETAIN: u8 = 1 << 2;
 /// The message is in memory, and nothing more of it here.
 const HERE: u8 = 1 << 3;
+const HAS_GROUP: u8 = 1 << 4;
 
 /// What was sent to a client, as a row of blocks.
 ///
-/// One after the other: `packet identifier:16 · QoS, RETAIN, HERE:8`, and of a message that is not in memory `id:64 ·
-/// position:64 · claim:32 · size:32 · count:8 · count × Subscription Identifier:32`.
+/// One after the other: `packet identifier:16 · QoS, RETAIN, HERE, HAS_GROUP:8`, and of a message that is not in memory
+/// `id:64 · position:64 · claim:32 · size:32 · count:8 · count × Subscription Identifier:32`, and of one for a group its
+/// number among the client's subscriptions:32.
 #[derive(Debug)]
 pub(crate) struct Parcel {
     overflow: Arc<Overflow>,
@@ -41,15 +43,20 @@ pub(crate) struct Parcel {
 
 impl Parcel {
     /// Packs what was sent, in its order, but for messages that are in memory: those are left over. All of it is if
-    /// the blocks cannot be written, or would have nothing to say.
-    pub(crate) fn pack(overflow: &Arc<Overflow>, sent: Vec<Sent>) -> (Option<Self>, Vec<Sent>) {
+    /// the blocks cannot be written, or would have nothing to say. `number_of` knows the groups of all of them, and
+    /// gives the same numbers until it is unpacked.
+    pub(crate) fn pack(
+        overflow: &Arc<Overflow>,
+        sent: Vec<Sent>,
+        number_of: impl Fn(&TopicFilter) -> Option<u32>,
+    ) -> (Option<Self>, Vec<Sent>) {
         let (mut bytes, mut from, mut messages) = (Vec::new(), Position(u64::MAX), 0);
         for (packet_id, message) in &sent {
             bytes.put_u16(packet_id.0.get());
             match message {
                 None => bytes.put_u8(0),
                 Some(Queued::Stored(away)) if u8::try_from(away.how.identifiers.len()).is_ok() => {
-                    encode(away, &mut bytes);
+                    encode(away, away.group.as_ref().and_then(&number_of), &mut bytes);
                     from = from.min(away.stored.position());
                     messages += 1;
                 }
@@ -88,7 +95,11 @@ impl Parcel {
     ///
     /// # Errors
     /// When it cannot be read; its messages stay wanted in the log. Says what had been left over.
-    pub(crate) fn unpack(mut self, left: Vec<Sent>) -> Result<Vec<Sent>, Vec<Sent>> {
+    pub(crate) fn unpack(
+        mut self,
+        left: Vec<Sent>,
+        group_of: impl Fn(u32) -> Option<TopicFilter>,
+    ) -> Result<Vec<Sent>, Vec<Sent>> {
         let overflow = Arc::clone(&self.overflow);
         let mut allocator = overflow.lock();
         let Ok(bytes) = self.take(&mut allocator) else { return Err(left) };
@@ -98,7 +109,9 @@ impl Parcel {
                 Entry::Here => sent.extend(left.next()),
                 Entry::Received => sent.push((packet_id, None)),
                 Entry::Away(away) => {
-                    sent.extend(away.claimed(&mut allocator).map(|away| (packet_id, Some(away))));
+                    let group = away.group.and_then(&group_of);
+                    let claimed = away.claimed(group, &mut allocator);
+                    sent.extend(claimed.map(|away| (packet_id, Some(away))));
                 }
             }
         }
@@ -132,7 +145,7 @@ impl Drop for Parcel {
         let mut entries = &bytes[..];
         while let Some((_, entry)) = split(&mut entries) {
             if let Entry::Away(away) = entry {
-                drop(away.claimed(&mut allocator));
+                drop(away.claimed(None, &mut allocator));
             }
         }
     }
@@ -169,19 +182,22 @@ struct Unclaimed {
     claim: u32,
     size: u32,
     how: How,
+    group: Option<u32>,
 }
 
 impl Unclaimed {
-    fn claimed(self, allocator: &mut Allocator) -> Option<Queued> {
-        let Self { id, position, claim, size, how } = self;
+    fn claimed(self, group: Option<TopicFilter>, allocator: &mut Allocator) -> Option<Queued> {
+        let Self { id, position, claim, size, how, .. } = self;
         let hold = allocator.claims.split(position, claim)?;
-        Some(Queued::Stored(Box::new(Away { stored: Stored { id, hold }, how, size })))
+        Some(Queued::Stored(Box::new(Away { stored: Stored { id, hold }, how, group, size })))
     }
 }
 
-fn encode(away: &Away, bytes: &mut Vec<u8>) {
-    let Away { stored, how, size } = away;
-    bytes.put_u8(how.qos as u8 | if how.retain { RETAIN } else { 0 });
+fn encode(away: &Away, group: Option<u32>, bytes: &mut Vec<u8>) {
+    let Away { stored, how, size, .. } = away;
+    let (retain, has_group) =
+        (if how.retain { RETAIN } else { 0 }, if group.is_some() { HAS_GROUP } else { 0 });
+    bytes.put_u8(how.qos as u8 | retain | has_group);
     bytes.put_u64(stored.id);
     bytes.put_u64(stored.position().0);
     bytes.put_u32(stored.hold.bytes());
@@ -189,6 +205,7 @@ fn encode(away: &Away, bytes: &mut Vec<u8>) {
     // There are no more: that was seen before.
     bytes.put_u8(u8::try_from(how.identifiers.len()).unwrap_or(u8::MAX));
     how.identifiers.iter().for_each(|identifier| bytes.put_u32(*identifier));
+    group.into_iter().for_each(|group| bytes.put_u32(group));
 }
 
 /// Takes the first of some entries.
@@ -206,8 +223,9 @@ fn split(entries: &mut &[u8]) -> Option<(PacketId, Entry)> {
     let (claim, size) = (entries.try_get_u32().ok()?, entries.try_get_u32().ok()?);
     let count = entries.try_get_u8().ok()?;
     let identifiers: SmallVec<[u32; 1]> = (0..count).map_while(|_| entries.try_get_u32().ok()).collect();
+    let group = if bits & HAS_GROUP == 0 { None } else { Some(entries.try_get_u32().ok()?) };
     let how = How { qos, retain: bits & RETAIN != 0, identifiers };
-    Some((packet_id, Entry::Away(Unclaimed { id, position, claim, size, how })))
+    Some((packet_id, Entry::Away(Unclaimed { id, position, claim, size, how, group })))
 }
 
 #[cfg(test)]
@@ -255,10 +273,11 @@ mod tests {
                     group: None,
                     stored: None,
                 }))),
-                Kind::Stored(identifiers) => {
+                Kind::Stored(identifiers, group) => {
                     let stored = Stored { id: number.into(), hold: self.log.append(&[0; 8]).hold };
                     let how = How { qos: QoS::ExactlyOnce, retain, identifiers: identifiers.clone().into() };
-                    Some(Queued::Stored(Box::new(Away { stored, how, size: number.into() })))
+                    let group = group.then(group_filter);
+                    Some(Queued::Stored(Box::new(Away { stored, how, group, size: number.into() })))
                 }
             };
             (packet_id, message)
@@ -273,14 +292,27 @@ mod tests {
     enum Kind {
         Received,
         Here,
-        Stored(Vec<u32>),
+        Stored(Vec<u32>, bool),
+    }
+
+    fn group_filter() -> TopicFilter {
+        TopicFilter::new("$share/g/#").unwrap()
+    }
+
+    fn number_of(group: &TopicFilter) -> Option<u32> {
+        (*group == group_filter()).then_some(7)
+    }
+
+    fn group_of(number: u32) -> Option<TopicFilter> {
+        (number == 7).then(group_filter)
     }
 
     fn kind() -> impl Strategy<Value = Kind> {
         prop_oneof![
             1 => Just(Kind::Received),
             1 => Just(Kind::Here),
-            5 => prop::collection::vec(any::<u32>(), 0..4).prop_map(Kind::Stored),
+            5 => (prop::collection::vec(any::<u32>(), 0..4), any::<bool>())
+                .prop_map(|(identifiers, has_group)| Kind::Stored(identifiers, has_group)),
         ]
     }
 
@@ -302,9 +334,9 @@ mod tests {
             let sent = sent(&bench);
             let (before, live) = (say(&sent), bench.live());
             bench.blocks.0.lock().unwrap().is_full = is_full;
-            let (parcel, left) = Parcel::pack(&bench.overflow, sent);
+            let (parcel, left) = Parcel::pack(&bench.overflow, sent, number_of);
             prop_assert_eq!(bench.live(), live, "all of it is wanted still");
-            let has_any = kinds.iter().any(|kind| matches!(kind, Kind::Stored(_)));
+            let has_any = kinds.iter().any(|kind| matches!(kind, Kind::Stored(..)));
             prop_assert_eq!(parcel.is_some(), has_any && !is_full);
             match parcel {
                 None => {
@@ -314,7 +346,7 @@ mod tests {
                 Some(parcel) if is_dropped => drop(parcel),
                 Some(parcel) => {
                     prop_assert!(parcel.is_from(Position(0)) && !parcel.is_from(Position(u64::MAX)));
-                    let sent = parcel.unpack(left).unwrap();
+                    let sent = parcel.unpack(left, group_of).unwrap();
                     prop_assert_eq!(say(&sent), before);
                     prop_assert_eq!(bench.live(), live);
                 }
@@ -327,14 +359,14 @@ mod tests {
     #[test]
     fn what_cannot_be_read_stays_wanted_and_is_told() {
         let bench = Bench::new();
-        let kinds = [Kind::Stored(Vec::new()), Kind::Here, Kind::Stored(vec![7])];
+        let kinds = [Kind::Stored(Vec::new(), false), Kind::Here, Kind::Stored(vec![7], true)];
         let sent: Vec<Sent> = (0..).zip(&kinds).map(|(number, kind)| bench.sent(number, kind)).collect();
         let live = bench.live();
-        let (parcel, left) = Parcel::pack(&bench.overflow, sent);
+        let (parcel, left) = Parcel::pack(&bench.overflow, sent, number_of);
         let parcel = parcel.unwrap();
         assert_eq!((parcel.len(), left.len()), (2, 1));
         bench.blocks.0.lock().unwrap().is_broken = true;
-        let left = parcel.unpack(left).unwrap_err();
+        let left = parcel.unpack(left, group_of).unwrap_err();
         assert_eq!((left.len(), bench.live()), (1, live));
     }
 }

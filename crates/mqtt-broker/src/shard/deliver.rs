@@ -20,9 +20,8 @@ use super::{Connection, ConnectionId, Shard, Subscriber};
 use crate::client::{Client, Delivery, Subscription};
 use crate::durable::Stored;
 use crate::durable::record::{self, How, Record, Ref};
-use crate::limits::OnQuota;
 use crate::message::Message;
-use crate::queue::{Queue, Queued};
+use crate::queue::Queued;
 use crate::sabotage::{self, Fault};
 
 /// A PUBLISH as it was written for one shape of receiver: all that differs between receivers of the same shape
@@ -105,7 +104,7 @@ impl Shard {
         }
         for group in groups {
             let stored = stored.filter(|_| self.is_durable_group(&group)).cloned();
-            self.dispatch(&group, (Arc::clone(message), stored), Vec::new());
+            self.dispatch(now, &group, message, stored);
         }
     }
 
@@ -230,40 +229,26 @@ impl Shard {
 
     /// Has a message of QoS 1 or 2 wait for its client.
     fn enqueue(&mut self, client_id: &Text, delivery: Delivery) {
-        let (limits, is_full) = (self.shared.limits, self.store.is_full());
-        let overflow = self.store.overflow.as_ref();
+        let (limits, overflow) = (self.shared.limits, self.store.overflow.as_ref());
         let Some(client) = self.clients.get_mut(client_id) else { return };
         let (is_away, queue) = (client.connection.is_none(), &mut client.queue);
-        let is_log_full = is_full && is_away && !queue.is_empty();
-        let is_over = |queue: &Queue, messages: usize, bytes: usize| {
-            !queue.is_empty()
-                && (queue.len() + messages > limits.max_mqueue_len
-                    || queue.bytes() + bytes > limits.max_mqueue_bytes)
-        };
-        let mut dropped = Vec::new();
-        if limits.on_quota == OnQuota::DropNew && (is_log_full || is_over(queue, 1, delivery.message.size()))
-        {
-            dropped.push(Queued::Here(Box::new(delivery)));
-        } else {
-            queue.push(delivery, is_away, overflow);
-            // One goes for one that comes. The last one stays, however large it is.
-            while queue.len() > 1
-                && ((is_log_full && dropped.is_empty()) || is_over(queue, 0, 0))
-                && let Some(oldest) = queue.pop()
-            {
-                dropped.push(oldest);
-            }
-        }
-        self.stats.dropped_unreachable += queue.take_unreachable() as u64;
-        if is_log_full {
-            self.stats.dropped_log_full += dropped.len() as u64;
-        } else {
-            self.stats.dropped_queue_full += dropped.len() as u64;
-        }
+        let is_log_full = is_away && self.store.is_full();
+        let dropped = queue.push_within(delivery, is_away, overflow, &limits, is_log_full);
+        let unreachable = queue.take_unreachable();
+        self.count_dropped(&dropped, unreachable, is_log_full);
         self.finish_all(client_id, &dropped);
         let Some(client) = self.clients.get_mut(client_id) else { return };
         if client.shared > 0 && client.connection.is_some() && !client.is_busy {
             self.report_member(client_id);
+        }
+    }
+
+    pub(super) fn count_dropped(&mut self, dropped: &[Queued], unreachable: usize, is_log_full: bool) {
+        self.stats.dropped_unreachable += unreachable as u64;
+        if is_log_full {
+            self.stats.dropped_log_full += dropped.len() as u64;
+        } else {
+            self.stats.dropped_queue_full += dropped.len() as u64;
         }
     }
 
@@ -306,10 +291,13 @@ impl Shard {
             connection.waiting_bytes -= delivery.message.size();
             self.write(now, id, &delivery, None, false, &mut Shapes::default());
         }
-        let is_free_again =
-            |client: &Client| client.is_busy && client.queue.is_empty() && client.outbound.has_room();
+        let is_free_again = |client: &Client| {
+            let room = client.room_for_shared();
+            client.is_busy && room > 0 && room >= client.outbound.len()
+        };
         if self.clients.get(&client_id).is_some_and(|client| is_free_again(client)) {
             self.report_member(&client_id);
+            self.drain_lanes(now);
         }
     }
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use clock::Instant;
 use journal::log::Position;
-use mqtt_wire::{QoS, Text};
+use mqtt_wire::{QoS, Text, TopicFilter};
 
-use super::store::Load;
+use super::store::{Load, Whose};
 use super::{Shard, Timer};
 use crate::durable::Stored;
 use crate::durable::record::{self, MessageId, MessageRecord, Record, Ref};
@@ -32,8 +32,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Evacuation {
     before: Option<Position>,
-    /// The last client that was looked at.
+    /// The last client that was looked at; when they are through, the last shared subscription.
     cursor: Option<Text>,
+    group_cursor: Option<TopicFilter>,
     next: Instant,
     /// Requests for records to copy that have not been answered.
     outstanding: usize,
@@ -75,6 +76,16 @@ impl Shard {
         if clients.len() == SLICE {
             return self.timers.set(Timer::Evacuation, now);
         }
+        let groups = self.groups.waiting_after(self.store.evacuation.group_cursor.as_ref(), SLICE);
+        for group in &groups {
+            if self.store.evacuation.outstanding >= MAX_OUTSTANDING || self.evacuate_group(group, before) {
+                return;
+            }
+            self.store.evacuation.group_cursor = Some(group.clone());
+        }
+        if groups.len() == SLICE {
+            return self.timers.set(Timer::Evacuation, now);
+        }
         self.evacuate_retained(before);
         self.store.evacuation.before = None;
     }
@@ -92,24 +103,32 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id) else { return false };
         let has_more = client.queue.unroll_before(before, BATCH);
         self.stats.dropped_unreachable += client.queue.take_unreachable() as u64;
-        let (mut here, mut away) = (Vec::new(), Vec::new());
-        for queued in client.outbound.messages().map(|(_, sent)| sent).chain(client.queue.iter()) {
-            let Some(stored) = queued.stored().filter(|stored| stored.position() < before) else { continue };
-            match queued {
-                Queued::Here(delivery) => here.push((Arc::clone(&delivery.message), stored.clone())),
-                Queued::Stored(_) => away.push(stored.position()),
-            }
-        }
+        let all = client.outbound.messages().map(|(_, sent)| sent).chain(client.queue.iter());
+        let Old { here, away } = Old::of(all, before);
         self.move_for(client_id, &here);
         if away.is_empty() {
             self.put_away_again(client_id);
         }
-        for positions in away.chunks(BATCH) {
-            let (client, positions) = (client_id.clone(), positions.to_vec());
-            self.store.evacuation.outstanding += 1;
-            self.request_load(Load { client, positions, is_for_copy: true });
-        }
+        self.load_for_copy(&Whose::Client(client_id.clone()), &away);
         has_more
+    }
+
+    /// The same for what waits for a shared subscription.
+    fn evacuate_group(&mut self, name: &TopicFilter, before: Position) -> bool {
+        let Some(group) = self.groups.get_mut(name) else { return false };
+        let has_more = group.waiting.unroll_before(before, BATCH);
+        self.stats.dropped_unreachable += group.waiting.take_unreachable() as u64;
+        let Old { here, away } = Old::of(group.waiting.iter(), before);
+        self.move_for_group(name, &here);
+        self.load_for_copy(&Whose::Group(name.clone()), &away);
+        has_more
+    }
+
+    fn load_for_copy(&mut self, whose: &Whose, away: &[Position]) {
+        for positions in away.chunks(BATCH) {
+            self.store.evacuation.outstanding += 1;
+            self.request_load(Load::for_copy(whose.clone(), positions.to_vec()));
+        }
     }
 
     /// What was looked at of a client that is away.
@@ -123,37 +142,40 @@ impl Shard {
     }
 
     /// What was read for this: copies it, but for what is of no use any more.
-    pub(super) fn copy_loaded(
-        &mut self,
-        client_id: &Text,
-        messages: &BTreeMap<Position, Option<Arc<Message>>>,
-    ) {
+    pub(super) fn copy_loaded(&mut self, whose: &Whose, messages: &BTreeMap<Position, Option<Arc<Message>>>) {
         self.store.evacuation.outstanding -= 1;
         if self.store.evacuation.before.is_some() {
             self.timers.set(Timer::Evacuation, self.now);
         }
-        let now = self.now;
-        let Some(client) = self.clients.get_mut(client_id) else { return };
         let (mut damaged, mut expired) = (BTreeSet::new(), BTreeSet::new());
         for (&position, message) in messages {
             match message {
                 None => _ = damaged.insert(position),
-                Some(message) if message.has_expired(now) => _ = expired.insert(position),
+                Some(message) if message.has_expired(self.now) => _ = expired.insert(position),
                 Some(_) => {}
             }
         }
+        match whose {
+            Whose::Client(client) => self.copy_for_client(client, messages, &damaged, &expired),
+            Whose::Group(group) => self.copy_for_group(group, messages, &damaged, &expired),
+        }
+    }
+
+    fn copy_for_client(
+        &mut self,
+        client_id: &Text,
+        messages: &BTreeMap<Position, Option<Arc<Message>>>,
+        damaged: &BTreeSet<Position>,
+        expired: &BTreeSet<Position>,
+    ) {
+        let Some(client) = self.clients.get_mut(client_id) else { return };
         let lost_sent = client.outbound.messages().filter(
             |(_, sent)| matches!(sent, Queued::Stored(away) if damaged.contains(&away.stored.position())),
         );
         let lost_sent = lost_sent.map(|(packet_id, _)| packet_id).collect();
-        let (damaged, expired) = (client.queue.take_at(&damaged), client.queue.take_at(&expired));
-        let mut read = Vec::new();
+        let (damaged, expired) = (client.queue.take_at(damaged), client.queue.take_at(expired));
         let all = client.outbound.messages().map(|(_, sent)| sent).chain(client.queue.iter());
-        for stored in all.filter_map(Queued::stored) {
-            if let Some(Some(message)) = messages.get(&stored.position()) {
-                read.push((Arc::clone(message), stored.clone()));
-            }
-        }
+        let read = those_read(all, messages);
         self.stats.dropped_damaged += damaged.len() as u64;
         self.stats.dropped_expired += expired.len() as u64;
         self.finish_all(client_id, &damaged);
@@ -161,6 +183,48 @@ impl Shard {
         self.give_up_sent(client_id, lost_sent);
         self.move_for(client_id, &read);
         self.put_away_again(client_id);
+    }
+
+    fn copy_for_group(
+        &mut self,
+        name: &TopicFilter,
+        messages: &BTreeMap<Position, Option<Arc<Message>>>,
+        damaged: &BTreeSet<Position>,
+        expired: &BTreeSet<Position>,
+    ) {
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let (damaged, expired) = (group.waiting.take_at(damaged), group.waiting.take_at(expired));
+        let read = those_read(group.waiting.iter(), messages);
+        self.stats.dropped_damaged += damaged.len() as u64;
+        self.stats.dropped_expired += expired.len() as u64;
+        for queued in damaged.iter().chain(&expired) {
+            self.finish_group(queued.stored(), name);
+        }
+        self.move_for_group(name, &read);
+        if let Some(group) = self.groups.get_mut(name) {
+            let keep = if group.is_away() { 0 } else { READ_AHEAD };
+            group.put_away(keep, self.store.overflow.as_ref());
+        }
+    }
+
+    /// Has what waits for a shared subscription refer to copies at the end of the log.
+    fn move_for_group(&mut self, name: &TopicFilter, messages: &[(Arc<Message>, Stored)]) {
+        let mut moves = BTreeMap::new();
+        for (message, old) in messages {
+            moves.extend(self.copy(message, old).map(|new| (old.position(), new)));
+        }
+        let Some(group) = self.groups.get_mut(name) else { return };
+        let mut ids = Vec::new();
+        for queued in group.waiting.iter_mut() {
+            let new = queued.stored().and_then(|stored| moves.get(&stored.position())).cloned();
+            ids.extend(new.as_ref().map(|new| new.id));
+            new.into_iter().for_each(|new| queued.set_stored(new));
+        }
+        for id in ids {
+            // Whoever had it before has it no more.
+            let groups = vec![name.clone()];
+            self.record(&Record::Refs { id, shard: None, refs: Vec::new(), groups, is_moved: true });
+        }
     }
 
     /// Has everything that a client holds of these messages refer to copies at the end of the log.
@@ -178,7 +242,8 @@ impl Shard {
         for (packet_id, sent) in client.outbound.messages_mut() {
             if let Some(new) = moved(sent.stored()) {
                 let id = new.id;
-                records.push(moved_ref(id, sent.move_to(new, client_id), is_durable));
+                sent.set_stored(new);
+                records.push(moved_ref(id, sent.to_ref(client_id), is_durable));
                 if is_durable && sent.qos() == QoS::ExactlyOnce {
                     records.push(Record::Sent { client: client_id.clone(), id, packet_id });
                 }
@@ -192,7 +257,8 @@ impl Shard {
             let Some(new) = moved(queued.stored()) else { continue };
             left -= 1;
             let id = new.id;
-            records.push(moved_ref(id, queued.move_to(new, client_id), is_durable));
+            queued.set_stored(new);
+            records.push(moved_ref(id, queued.to_ref(client_id), is_durable));
         }
         for record in &records {
             self.record(record);
@@ -235,6 +301,38 @@ impl Shard {
             }
         }
     }
+}
+
+/// Messages that are before a place of the log: those that are in memory, and where the others are.
+struct Old {
+    here: Vec<(Arc<Message>, Stored)>,
+    away: Vec<Position>,
+}
+
+impl Old {
+    fn of<'a>(all: impl Iterator<Item = &'a Queued>, before: Position) -> Self {
+        let mut old = Self { here: Vec::new(), away: Vec::new() };
+        for queued in all {
+            let Some(stored) = queued.stored().filter(|stored| stored.position() < before) else { continue };
+            match queued {
+                Queued::Here(delivery) => old.here.push((Arc::clone(&delivery.message), stored.clone())),
+                Queued::Stored(_) => old.away.push(stored.position()),
+            }
+        }
+        old
+    }
+}
+
+/// Those of some that were read.
+fn those_read<'a>(
+    all: impl Iterator<Item = &'a Queued>,
+    messages: &BTreeMap<Position, Option<Arc<Message>>>,
+) -> Vec<(Arc<Message>, Stored)> {
+    let read = |stored: &Stored| {
+        let message = messages.get(&stored.position())?.as_ref()?;
+        Some((Arc::clone(message), stored.clone()))
+    };
+    all.filter_map(Queued::stored).filter_map(read).collect()
 }
 
 /// That a client, or only its group, has to get the copy of a message.

@@ -10,7 +10,6 @@ use super::store::Held;
 use super::{Connection, ConnectionId, Output, Shard};
 use crate::end::EndReason;
 use crate::lanes::Body;
-use crate::shared::MemberState;
 use mqtt_proto::server::ProtocolError;
 
 /// Bytes in an out-buffer beyond which messages wait as messages: they can still be dropped then, oldest first,
@@ -127,17 +126,12 @@ impl Shard {
     /// Tells the owners of a client's shared subscriptions whether it can take messages.
     pub(super) fn report_member(&mut self, client_id: &Text) {
         let Some(client) = self.clients.get_mut(client_id).filter(|client| client.shared > 0) else { return };
-        let state = match client.connection {
-            None => MemberState::Offline,
-            Some(_) if client.queue.is_empty() => MemberState::Open,
-            Some(_) => MemberState::Busy,
-        };
-        client.is_busy = state == MemberState::Busy;
+        let room = client.tell_room();
         let groups: Vec<_> =
             client.subscriptions.keys().filter(|filter| filter.share().is_some()).cloned().collect();
         for group in groups {
             let owner = self.shared.shard_of_group(&group);
-            self.tell(owner, Body::Member { group, client: client_id.clone(), state });
+            self.tell(owner, Body::Member { group, client: client_id.clone(), room, is_answer: false });
         }
     }
 }

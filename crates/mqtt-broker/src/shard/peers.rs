@@ -56,22 +56,24 @@ impl Shard {
                 Body::Publish { message, stored, is_owed } => {
                     self.deliver(now, &message, stored.as_ref(), is_owed);
                 }
-                Body::Join { group, client, shard, token, is_durable } => {
+                Body::Join { group, client, shard, token, is_durable, room } => {
                     self.count_member(&group, &client, is_durable);
-                    self.handle_join(&group, client, shard, token);
+                    self.handle_join(now, &group, client, shard, token, room);
                 }
                 Body::Joined { client, token } => self.handle_joined(now, &client, token),
                 Body::Leave { group, client } => {
                     self.count_member(&group, &client, false);
                     self.handle_leave(&group, &client);
                 }
-                Body::Member { group, client, state } => self.groups.set_state(&group, &client, state),
-                Body::Assign { group, client, message, stored, tried, is_last } => {
-                    self.handle_assign(now, group, &client, (message, stored), tried, is_last);
+                Body::Member { group, client, room, is_answer } => {
+                    self.handle_member(now, &group, &client, room, is_answer);
                 }
-                Body::Refused { group, message, stored, tried } => {
-                    self.stats.redispatched += 1;
-                    self.dispatch(&group, (message, stored), tried);
+                Body::Ask { group, client } => self.handle_ask(group, client),
+                Body::Assign { group, client, message, stored } => {
+                    self.handle_assign(now, group, client, message, stored);
+                }
+                Body::Refused { group, client, refused } => {
+                    self.handle_refused(now, &group, &client, refused);
                 }
             }
         }

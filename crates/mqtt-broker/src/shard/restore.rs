@@ -8,10 +8,10 @@ use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
 use super::{Shard, Subscriber};
-use crate::client::{self, Client, Delivery};
+use crate::client::{self, Client};
 use crate::durable::Stored;
-use crate::durable::record::{MessageId, Record, Ref};
-use crate::durable::recovery::{At, Kept, KeptMessage, Recovery, Unrouted};
+use crate::durable::record::{How, MessageId, Record, Ref};
+use crate::durable::recovery::{At, InGroup, Kept, KeptMessage, Recovery, Unrouted};
 use crate::durable::sessions::{Entry, Session};
 use crate::message::Message;
 use crate::queue::{Away, Queue, Queued};
@@ -61,6 +61,7 @@ impl Recovery {
         // Ordered maps are filled faster in their order.
         let sessions = std::mem::take(&mut self.sessions).of_shards(shards.len());
         let mut restored: Vec<_> = shards.iter().map(|_| Restored::default()).collect();
+        let mut waiting: Vec<_> = shards.iter().map(|_| Vec::new()).collect();
         let mut jobs: Vec<Job<'_>> = Vec::new();
         let (of, all) = (restored.len(), std::mem::take(&mut self.retained));
         let mut retained = all.into_iter().collect::<Vec<_>>();
@@ -71,25 +72,22 @@ impl Recovery {
                 some.into_iter().for_each(|stripe| restored.restore_retained(shared, log, stripe));
             }));
         }
-        for (shard, sessions) in shards.iter_mut().zip(sessions) {
-            jobs.push(Box::new(move || shard.restore_sessions(now, log, sessions, read)));
+        for ((shard, sessions), waiting) in shards.iter_mut().zip(sessions).zip(&mut waiting) {
+            jobs.push(Box::new(move || *waiting = shard.restore_sessions(now, log, sessions)));
         }
         run(jobs);
         shared.routes.repack();
         shards[0].take_restored(now, &restored);
         exchange(now, shards);
+        let nobodys = std::mem::take(&mut self.groups).into_iter().filter(|(_, it)| it.holder.is_none());
+        let mut waiting: Vec<_> = waiting.into_iter().flatten().collect();
+        waiting.extend(nobodys.map(|((id, group), InGroup { at, .. })| (id, group, at)));
+        waiting.sort_unstable_by_key(|(id, ..)| *id);
+        for (id, group, at) in waiting {
+            shards[shared.shard_of_group(&group)].restore_waiting(log, id, group, at);
+        }
         for unrouted in self.unrouted() {
             go_on(now, log, shards, &unrouted, read);
-        }
-        for ((id, group), in_group) in self.groups {
-            if in_group.holder.is_none() {
-                let owner = &mut shards[shared.shard_of_group(&group)];
-                if let Some((message, stored)) = owner.fetch(log, id, in_group.at, read) {
-                    owner.dispatch(&group, (message, Some(stored)), Vec::new());
-                } else {
-                    owner.record(&Record::GroupDone { id, group });
-                }
-            }
         }
         exchange(now, shards);
     }
@@ -174,7 +172,7 @@ fn go_on(now: Instant, log: &Log, shards: &mut [Shard], unrouted: &Unrouted, rea
             shard.deliver_to(now, &client, delivery, &mut Shapes::default());
         }
         for group in groups {
-            shard.dispatch(&group, (Arc::clone(&message), Some(stored.clone())), Vec::new());
+            shard.dispatch(now, &group, &message, Some(stored.clone()));
         }
     }
 }
@@ -189,7 +187,7 @@ fn away(client_id: &Text, log: &Log, entry: &Entry) -> Option<Away> {
     let At { position, bytes } = entry.at();
     let hold = log.hold(position, bytes as usize)?;
     let stored = Stored { id: entry.id, hold }.for_client(client_id);
-    Some(Away { stored, how: entry.how(), size: bytes })
+    Some(Away { stored, how: entry.how(), group: entry.group().cloned(), size: bytes })
 }
 
 impl Shard {
@@ -218,7 +216,23 @@ impl Shard {
         Some((message?, Stored { id, hold }))
     }
 
-    fn restore_sessions(&mut self, now: Instant, log: &Log, sessions: Vec<(Text, Session)>, read: &Read<'_>) {
+    /// Returns what waits for shared subscriptions: whoever had it may not be the first to come back.
+    fn restore_sessions(
+        &mut self,
+        now: Instant,
+        log: &Log,
+        mut sessions: Vec<(Text, Session)>,
+    ) -> Vec<(MessageId, TopicFilter, At)> {
+        let mut waiting = Vec::new();
+        for (_, session) in &mut sessions {
+            session.queue.retain(|entry| match entry.group() {
+                None => true,
+                Some(group) => {
+                    waiting.push((entry.id, group.clone(), entry.at()));
+                    false
+                }
+            });
+        }
         if let Some(overflow) = &self.store.overflow {
             let places = sessions.iter().flat_map(|(client_id, session)| {
                 session.queue.iter().filter_map(|entry| entry.place(client_id))
@@ -226,22 +240,28 @@ impl Shard {
             overflow.claim(log.claim(places.map(|place| (place.position, place.claim))));
         }
         for (client_id, session) in sessions {
-            self.restore_session(now, log, &client_id, session, read);
+            self.restore_session(now, log, &client_id, session);
         }
         // What was filled in order is half empty.
         self.clients = std::mem::take(&mut self.clients).into_iter().collect();
         self.due = std::mem::take(&mut self.due).into_iter().collect();
         self.subscriptions.repack();
+        waiting
     }
 
-    fn restore_session(
-        &mut self,
-        now: Instant,
-        log: &Log,
-        client_id: &Text,
-        session: Session,
-        read: &Read<'_>,
-    ) {
+    fn restore_waiting(&mut self, log: &Log, id: MessageId, name: TopicFilter, at: At) {
+        let hold = log.hold(at.position, at.bytes as usize);
+        let (Some(group), Some(hold)) = (self.groups.get_mut(&name), hold) else {
+            self.stats.dropped_no_member += 1;
+            self.record(&Record::GroupDone { id, group: name });
+            return;
+        };
+        let (stored, how, size) = (Stored { id, hold }, How::for_group(), at.bytes);
+        let away = Away { stored, how, group: None, size };
+        group.waiting.restore(Queued::Stored(Box::new(away)), self.store.overflow.as_ref());
+    }
+
+    fn restore_session(&mut self, now: Instant, log: &Log, client_id: &Text, session: Session) {
         let Session { record, whole_at, subscriptions, receipts, outbound, queue } = session;
         let Some(record) = record else { return };
         let was_connected = record.left_ms == 0;
@@ -264,7 +284,7 @@ impl Shard {
             match entry {
                 None => client.outbound.restore(packet_id, None),
                 Some(entry) => {
-                    let sent = self.restore_sent(client_id, log, &entry, read);
+                    let sent = away(client_id, log, &entry).map(|away| Queued::Stored(Box::new(away)));
                     if sent.is_none() {
                         // The client may have it, and use its identifier until it gets PUBREL.
                         self.record(&Record::Received { client: client_id.clone(), packet_id });
@@ -273,7 +293,7 @@ impl Shard {
                 }
             }
         }
-        client.queue = self.restore_queue(client_id, log, queue, read);
+        client.queue = self.restore_queue(client_id, log, queue);
         let shared = subscriptions.keys().filter(|filter| filter.share().is_some()).count();
         client.shared = u32::try_from(shared).unwrap_or(u32::MAX);
         client.subscriptions = subscriptions;
@@ -290,41 +310,16 @@ impl Shard {
         self.report_member(client_id);
     }
 
-    fn restore_queue(
-        &mut self,
-        client_id: &Text,
-        log: &Log,
-        entries: impl IntoIterator<Item = Entry>,
-        read: &Read<'_>,
-    ) -> Queue {
+    fn restore_queue(&self, client_id: &Text, log: &Log, entries: impl IntoIterator<Item = Entry>) -> Queue {
         let (mut queue, overflow) = (Queue::default(), self.store.overflow.clone());
         for entry in entries {
             if let (Some(overflow), Some(place)) = (&overflow, entry.place(client_id)) {
                 queue.restore_claimed(&place, overflow);
-            } else if entry.group().is_some() {
-                let delivery = self.restore_delivery(client_id, log, &entry, read);
-                let queued = delivery.map(|delivery| Queued::Here(Box::new(delivery)));
-                queued.into_iter().for_each(|queued| queue.restore(queued, None));
             } else if let Some(away) = away(client_id, log, &entry) {
                 queue.restore(Queued::Stored(Box::new(away)), overflow.as_ref());
             }
         }
         queue
-    }
-
-    /// A message of QoS 2 that was sent and not received.
-    fn restore_sent(
-        &mut self,
-        client_id: &Text,
-        log: &Log,
-        entry: &Entry,
-        read: &Read<'_>,
-    ) -> Option<Queued> {
-        if entry.group().is_none() {
-            return away(client_id, log, entry).map(|away| Queued::Stored(Box::new(away)));
-        }
-        let delivery = self.restore_delivery(client_id, log, entry, read)?;
-        Some(Queued::Here(Box::new(delivery)))
     }
 
     fn restore_subscriptions(&mut self, client_id: &Text, is_durable: bool) {
@@ -344,24 +339,6 @@ impl Shard {
                 self.shared.routes.insert(&filter, self.id);
             }
         }
-    }
-
-    /// A message that cannot be read is not served, and that it is over is written down.
-    fn restore_delivery(
-        &mut self,
-        client_id: &Text,
-        log: &Log,
-        entry: &Entry,
-        read: &Read<'_>,
-    ) -> Option<Delivery> {
-        let (id, at, how, group) = (entry.id, entry.at(), entry.how(), entry.group().cloned());
-        let Some((message, stored)) = self.fetch(log, id, at, read) else {
-            self.record(&Record::Done { client: client_id.clone(), id, group });
-            return None;
-        };
-        let (qos, retain, identifiers) = (how.qos, how.retain, how.identifiers);
-        let stored = Some(stored.for_client(client_id));
-        Some(Delivery { message, qos, retain, identifiers, group, stored })
     }
 
     /// The number of this shard.

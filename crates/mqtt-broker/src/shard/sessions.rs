@@ -4,7 +4,6 @@ use clock::Instant;
 use mqtt_wire::{QoS, Text};
 
 use super::Shard;
-use crate::client::Delivery;
 use crate::durable::record::Record;
 use crate::message::Message;
 use crate::queue::Queued;
@@ -111,18 +110,17 @@ impl Shard {
             self.forget_subscription(filter, client_id);
         }
         let waiting = client.queue.take_shared();
-        // What is for a group is in memory.
-        let sent = client.outbound.into_messages().filter_map(|sent| match sent {
-            Queued::Here(delivery) => Some(*delivery),
-            Queued::Stored(_) => None,
-        });
-        let (sent, over): (Vec<_>, Vec<_>) = sent.partition(|delivery| delivery.qos == QoS::AtLeastOnce);
-        for Delivery { stored, group, .. } in over {
-            if let Some(group) = group {
-                self.finish_group(stored.as_ref(), &group);
+        if client.shared > 0 {
+            self.stats.dropped_unreachable += client.take_up() as u64;
+        }
+        let (sent, over): (Vec<_>, Vec<_>) =
+            client.outbound.into_messages().partition(|sent| sent.qos() == QoS::AtLeastOnce);
+        for queued in over {
+            if let Some(group) = queued.group() {
+                self.finish_group(queued.stored(), group);
             }
         }
-        let unfinished: Vec<Delivery> = sent.into_iter().chain(waiting).collect();
+        let unfinished: Vec<Queued> = sent.into_iter().chain(waiting).collect();
         self.give_back(client_id, unfinished);
         self.drain_lanes(now);
     }

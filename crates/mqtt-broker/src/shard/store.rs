@@ -70,15 +70,31 @@ pub(super) enum Held {
     },
 }
 
-/// Records that are to be read from the log, for a client's queue.
+/// Records that are to be read from the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Load {
-    /// Whose they are.
-    pub client: Text,
+    whose: Whose,
     /// Where they are.
     pub positions: Vec<Position>,
     /// Whether they are to be copied forward, not sent.
-    pub(super) is_for_copy: bool,
+    is_for_copy: bool,
+}
+
+/// For whom something waits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Whose {
+    Client(Text),
+    Group(TopicFilter),
+}
+
+impl Load {
+    pub(super) fn of(whose: Whose, positions: Vec<Position>) -> Self {
+        Self { whose, positions, is_for_copy: false }
+    }
+
+    pub(super) fn for_copy(whose: Whose, positions: Vec<Position>) -> Self {
+        Self { whose, positions, is_for_copy: true }
+    }
 }
 
 impl Store {
@@ -363,7 +379,7 @@ impl Shard {
         }
         if !positions.is_empty() {
             client.is_loading = true;
-            self.request_load(Load { client: client_id.clone(), positions, is_for_copy: false });
+            self.request_load(Load::of(Whose::Client(client_id.clone()), positions));
         }
     }
 
@@ -374,16 +390,27 @@ impl Shard {
     /// What was read: for each position the record, or `None` if it cannot be read any more.
     pub fn handle_loaded(&mut self, now: Instant, load: Load, records: Vec<Option<Vec<u8>>>) {
         self.now = now;
-        let Load { client: client_id, positions, is_for_copy } = load;
+        let Load { whose, positions, is_for_copy } = load;
         let messages: BTreeMap<Position, Option<Arc<Message>>> = positions
             .into_iter()
             .zip(records)
             .map(|(position, record)| (position, record.and_then(|bytes| self.message_of(&bytes))))
             .collect();
-        if is_for_copy {
-            return self.copy_loaded(&client_id, &messages);
+        match whose {
+            _ if is_for_copy => self.copy_loaded(&whose, &messages),
+            Whose::Client(client) => self.take_loaded_for_client(now, &client, messages),
+            Whose::Group(group) => self.take_loaded_for_group(now, &group, messages),
         }
-        let Some(client) = self.clients.get_mut(&client_id) else { return };
+        self.drain_lanes(now);
+    }
+
+    fn take_loaded_for_client(
+        &mut self,
+        now: Instant,
+        client_id: &Text,
+        messages: BTreeMap<Position, Option<Arc<Message>>>,
+    ) {
+        let Some(client) = self.clients.get_mut(client_id) else { return };
         client.is_loading = false;
         let mut lost_sent = Vec::new();
         for (packet_id, sent) in client.outbound.messages_mut() {
@@ -397,8 +424,8 @@ impl Shard {
         let lost = client.queue.take_loaded(messages);
         let connection = client.connection;
         self.stats.dropped_damaged += lost.len() as u64;
-        self.finish_all(&client_id, &lost);
-        self.give_up_sent(&client_id, lost_sent);
+        self.finish_all(client_id, &lost);
+        self.give_up_sent(client_id, lost_sent);
         if let Some(id) = connection {
             self.pump(now, id);
         }
