@@ -47,6 +47,13 @@ pub(crate) struct Subscription {
     pub(crate) identifier: Option<u32>,
 }
 
+/// A will, and when it is published (§3.1.3.2.2), once the connection is gone.
+#[derive(Debug)]
+pub(crate) struct ClientWill {
+    pub(crate) will: Will,
+    pub(crate) at: Option<Instant>,
+}
+
 /// A client: its session (§4.1), and its connection while it has one.
 #[derive(Debug)]
 pub(crate) struct Client {
@@ -64,9 +71,7 @@ pub(crate) struct Client {
     pub(crate) is_busy: bool,
     /// For how many seconds the session outlives its connection.
     expiry_s: u32,
-    pub(crate) will: Option<Box<Will>>,
-    /// When a delayed will is published (§3.1.3.2.2).
-    pub(crate) will_at: Option<Instant>,
+    pub(crate) will: Option<Box<ClientWill>>,
     /// When the session ends, while it has no connection.
     pub(crate) ends_at: Option<Instant>,
     /// Its last whole record in the log.
@@ -90,7 +95,6 @@ impl Default for Client {
             is_busy: false,
             expiry_s: 0,
             will: None,
-            will_at: None,
             ends_at: None,
             record: None,
             is_durable: false,
@@ -104,8 +108,7 @@ impl Client {
     pub(crate) fn open(&mut self, connection: ConnectionId, connect: &mut Connect, limits: &Limits) {
         self.connection = Some(connection);
         self.set_expiry(session_expiry(connect, limits));
-        self.will = connect.will.take().map(detached);
-        self.will_at = None;
+        self.will = connect.will.take().map(|will| ClientWill::new(*will));
         self.ends_at = None;
         let receive_maximum = connect.properties.receive_maximum.unwrap_or(u16::MAX);
         self.outbound.set_window(receive_maximum.min(limits.max_inflight));
@@ -197,20 +200,27 @@ impl Client {
 
     /// When something is to be done about it, while it has no connection.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.ends_at.map(|end| self.will_at.map_or(end, |will| will.min(end)))
+        self.ends_at.map(|end| self.will_at().map_or(end, |will| will.min(end)))
+    }
+
+    /// When its will is published.
+    pub(crate) fn will_at(&self) -> Option<Instant> {
+        self.will.as_ref().and_then(|will| will.at)
     }
 
     /// How long after the connection its will is published; at the latest when the session ends.
     pub(crate) fn will_delay(&self) -> Duration {
-        let delay = self.will.as_ref().and_then(|will| will.properties.will_delay_interval).unwrap_or(0);
+        let delay = self.will.as_ref().and_then(|will| will.will.properties.will_delay_interval).unwrap_or(0);
         Duration::from_secs(delay.into()).min(self.expiry())
     }
 }
 
-/// A will that does not keep the whole packet, or record, that it came in.
-pub(crate) fn detached(will: Box<Will>) -> Box<Will> {
-    let (topic, payload) = (will.topic.detached(), Bytes::copy_from_slice(&will.payload));
-    Box::new(Will { topic, payload, ..*will })
+impl ClientWill {
+    /// It does not keep the whole packet, or record, that it came in.
+    pub(crate) fn new(will: Will) -> Box<Self> {
+        let (topic, payload) = (will.topic.detached(), Bytes::copy_from_slice(&will.payload));
+        Box::new(Self { will: Will { topic, payload, ..will }, at: None })
+    }
 }
 
 /// How long the session of a CONNECT outlives its connection (§3.1.2.11.2; Clean Session before MQTT 5.0). As

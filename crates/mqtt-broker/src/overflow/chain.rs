@@ -115,7 +115,7 @@ pub(crate) struct Chain {
     taken: u32,
     /// Entries behind the blocks: less than a block is full of, unless blocks cannot be written.
     tail: SmallVec<[u8; ROOM]>,
-    len: usize,
+    len: u32,
     bytes: usize,
     /// No message is before this place.
     first: Position,
@@ -139,7 +139,7 @@ impl Chain {
 
     /// How many messages there are.
     pub(crate) fn len(&self) -> usize {
-        self.len
+        self.len as usize
     }
 
     /// What they count for.

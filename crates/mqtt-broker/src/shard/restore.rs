@@ -8,7 +8,7 @@ use mqtt_wire::{QoS, Text, TopicFilter, TopicName};
 
 use super::deliver::Shapes;
 use super::{Shard, Subscriber};
-use crate::client::{self, Client};
+use crate::client::{Client, ClientWill};
 use crate::durable::Stored;
 use crate::durable::record::{How, MessageId, Record, Ref};
 use crate::durable::recovery::{At, InGroup, Kept, KeptMessage, Recovery, Unrouted};
@@ -273,10 +273,10 @@ impl Shard {
         let mut client = Box::<Client>::default();
         client.set_expiry(record.expiry);
         client.is_durable = !record.expiry.is_zero();
-        client.will = record.will.map(|will| client::detached(Box::new(will)));
+        client.will = record.will.map(ClientWill::new);
         let (end, will) = (after(self, client.expiry()), after(self, client.will_delay()));
         client.ends_at = Some(end);
-        client.will_at = client.will.is_some().then_some(will);
+        client.will.iter_mut().for_each(|it| it.at = Some(will));
         client.record = whole_at.and_then(|at| log.hold(at.position, at.bytes as usize));
         let is_doubtful = self.store.is_damaged;
         receipts.into_iter().for_each(|id| client.inbound.restore(id, is_doubtful));

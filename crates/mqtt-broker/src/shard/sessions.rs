@@ -15,7 +15,7 @@ impl Shard {
         let Some(client) = self.clients.get_mut(client_id) else { return };
         client.connection = None;
         let (delay, expiry) = (client.will_delay(), client.expiry());
-        client.will_at = client.will.is_some().then(|| now + delay);
+        client.will.iter_mut().for_each(|will| will.at = Some(now + delay));
         if delay.is_zero() {
             self.publish_will(now, client_id);
         }
@@ -38,7 +38,7 @@ impl Shard {
             return;
         };
         let ends_at = client.ends_at.unwrap_or(now);
-        if client.will_at.is_some_and(|at| at <= now) {
+        if client.will_at().is_some_and(|at| at <= now) {
             self.publish_will(now, client_id);
             self.leave_record(now, client_id);
         }
@@ -87,9 +87,9 @@ impl Shard {
 
     fn publish_will(&mut self, now: Instant, client_id: &Text) {
         let Some(client) = self.clients.get_mut(client_id) else { return };
-        client.will_at = None;
-        if let Some(will) = client.will.take().filter(|will| !will.topic.as_str().starts_with("$SYS/")) {
-            self.publish(now, Message::of_will(now, client_id.clone(), *will), None);
+        let will = client.will.take().map(|will| will.will);
+        if let Some(will) = will.filter(|will| !will.topic.as_str().starts_with("$SYS/")) {
+            self.publish(now, Message::of_will(now, client_id.clone(), will), None);
         }
     }
 

@@ -283,7 +283,7 @@ impl Shard {
                         .saturating_sub(u64::try_from(client.expiry().as_millis()).unwrap_or(u64::MAX))
                 }),
             },
-            will: client.will.as_deref().cloned(),
+            will: client.will.as_ref().map(|will| will.will.clone()),
             whole: is_whole.then(|| whole(client)),
         }));
         let appended = self.record(&record);
