@@ -66,8 +66,7 @@ pub enum OnQuota {
     DropNew,
 }
 
-/// Which member of a shared subscription gets the next message. Members that are online and can take it go
-/// before those that are not.
+/// Which member of a shared subscription gets the next message, of those that are online and have room for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SharedStrategy {
     /// Any.
@@ -75,12 +74,19 @@ pub enum SharedStrategy {
     /// Each in its turn.
     #[default]
     RoundRobin,
-    /// The same, as long as it can take messages.
+    /// The same, as long as it is online.
     Sticky,
     /// By the topic: messages of a topic go to the same member while members stay the same.
     HashTopic,
     /// By the publisher's Client Identifier.
     HashClientId,
+}
+
+impl SharedStrategy {
+    /// Whether a message is for one member, which it waits for while that is online, and not for any.
+    pub(crate) fn names_one(self) -> bool {
+        matches!(self, Self::Sticky | Self::HashTopic | Self::HashClientId)
+    }
 }
 
 impl Default for Limits {

@@ -251,6 +251,14 @@ impl Queue {
         Some(queued)
     }
 
+    /// The oldest message, if it is in memory.
+    pub(crate) fn next_loaded(&self) -> Option<&Delivery> {
+        match self.items.front()? {
+            Item::One(Queued::Here(delivery)) => Some(delivery),
+            _ => None,
+        }
+    }
+
     /// Takes the oldest message, if it is in memory.
     pub(crate) fn pop_loaded(&mut self) -> Option<Delivery> {
         let Item::One(Queued::Here(_)) = self.items.front()? else { return None };

@@ -107,7 +107,7 @@ impl Groups {
         waiting.take(most).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Who gets `message`, of those who can take it at once. One of QoS 0 goes to anybody who is there.
+    /// Who gets `message`, if it can take it at once. One of QoS 0 goes to anybody who is there.
     pub(crate) fn pick(
         &mut self,
         group: &TopicFilter,
@@ -120,18 +120,27 @@ impl Groups {
         let those = |group: &Group, can: fn(&Member) -> bool| -> Vec<usize> {
             (0..group.members.len()).filter(|&index| can(&group.members[index])).collect()
         };
-        let mut candidates = those(group, Member::has_room);
-        if candidates.is_empty() && message.qos == QoS::AtMostOnce {
-            candidates = those(group, |member| member.room.is_some());
+        let takes_room = message.qos > QoS::AtMostOnce;
+        let mut candidates =
+            those(group, if strategy.names_one() { Member::is_here } else { Member::has_room });
+        if candidates.is_empty() && !takes_room {
+            candidates = those(group, Member::is_here);
         }
         let index = group.choose(&candidates, strategy, message, random)?;
-        let is_asked = message.qos > QoS::AtMostOnce && group.change(index, Member::send);
+        if takes_room && !group.members[index].has_room() {
+            return None;
+        }
+        let is_asked = takes_room && group.change(index, Member::send);
         let Member { client, shard, .. } = &group.members[index];
         Some(Picked { client: client.clone(), shard: *shard, is_asked })
     }
 }
 
 impl Member {
+    fn is_here(&self) -> bool {
+        self.room.is_some()
+    }
+
     fn has_room(&self) -> bool {
         self.room.is_some_and(|room| room > 0)
     }
@@ -174,7 +183,7 @@ impl Group {
 
     fn change<T>(&mut self, index: usize, change: impl FnOnce(&mut Member) -> T) -> T {
         let member = &mut self.members[index];
-        let counts = |member: &Member| (usize::from(member.room.is_some()), usize::from(member.has_room()));
+        let counts = |member: &Member| (usize::from(member.is_here()), usize::from(member.has_room()));
         let before = counts(member);
         let outcome = change(member);
         let after = counts(member);
@@ -229,7 +238,12 @@ impl Group {
         self.returned = self.returned.min(keep);
     }
 
-    /// Takes the next message, if it is in memory.
+    /// The next message, if it is in memory.
+    pub(crate) fn next_loaded(&self) -> Option<&Arc<Message>> {
+        self.waiting.next_loaded().map(|delivery| &delivery.message)
+    }
+
+    /// Takes it.
     pub(crate) fn pop_loaded(&mut self) -> Option<Delivery> {
         let delivery = self.waiting.pop_loaded()?;
         self.returned = self.returned.saturating_sub(1);
@@ -372,6 +386,24 @@ mod tests {
         tell(&mut groups, "b", None);
         assert_eq!(pick(&mut groups, QoS::AtMostOnce), None);
         assert!(groups.get_mut(&group()).unwrap().is_away());
+    }
+
+    #[test]
+    fn a_strategy_that_names_one_member_waits_for_it_while_it_is_there() {
+        for strategy in [SharedStrategy::Sticky, SharedStrategy::HashTopic, SharedStrategy::HashClientId] {
+            let mut groups = of_three();
+            let pick = |groups: &mut Groups| {
+                let picked = groups.pick(&group(), strategy, &message("t", "p"));
+                picked.map(|picked| picked.client.to_string())
+            };
+            let first = pick(&mut groups).unwrap();
+            tell(&mut groups, &first, Some(0));
+            assert_eq!(pick(&mut groups), None, "{strategy:?}");
+            tell(&mut groups, &first, Some(1));
+            assert_eq!(pick(&mut groups), Some(first.clone()), "{strategy:?}");
+            tell(&mut groups, &first, None);
+            assert_ne!(pick(&mut groups).unwrap(), first, "{strategy:?}");
+        }
     }
 
     #[test]

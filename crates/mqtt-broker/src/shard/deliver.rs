@@ -293,7 +293,8 @@ impl Shard {
         }
         let is_free_again = |client: &Client| {
             let room = client.room_for_shared();
-            client.is_busy && room > 0 && room >= client.outbound.len()
+            // A quarter of its window, so that it is not told for each message.
+            client.is_busy && room > 0 && room * 3 >= client.outbound.len()
         };
         if self.clients.get(&client_id).is_some_and(|client| is_free_again(client)) {
             self.report_member(&client_id);

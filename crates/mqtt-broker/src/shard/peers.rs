@@ -63,7 +63,7 @@ impl Shard {
                 Body::Joined { client, token } => self.handle_joined(now, &client, token),
                 Body::Leave { group, client } => {
                     self.count_member(&group, &client, false);
-                    self.handle_leave(&group, &client);
+                    self.handle_leave(now, &group, &client);
                 }
                 Body::Member { group, client, room, is_answer } => {
                     self.handle_member(now, &group, &client, room, is_answer);

@@ -80,8 +80,8 @@ impl Shard {
     }
 
     /// The owner: a client takes part no more. With the last one goes what waited.
-    pub(super) fn handle_leave(&mut self, group: &TopicFilter, client: &Text) {
-        let Some(mut waiting) = self.groups.leave(group, client) else { return };
+    pub(super) fn handle_leave(&mut self, now: Instant, group: &TopicFilter, client: &Text) {
+        let Some(mut waiting) = self.groups.leave(group, client) else { return self.serve(now, group) };
         if let Some(filter) = inner_filter(group) {
             self.forget_subscriber(&filter, &Subscriber::Group(group.clone()));
         }
@@ -103,8 +103,10 @@ impl Shard {
     ) {
         let waits = message.qos > QoS::AtMostOnce;
         let has_waiting = self.groups.get_mut(name).is_some_and(|group| !group.waiting.is_empty());
-        if !(waits && has_waiting) && self.assign(name, message, stored.as_ref()) {
-            return;
+        if !(waits && has_waiting)
+            && let Some(picked) = self.pick(name, message)
+        {
+            return self.assign(name, picked, Arc::clone(message), stored);
         }
         let Some(group) = self.groups.get_mut(name).filter(|_| waits) else {
             self.stats.dropped_no_member += 1;
@@ -122,33 +124,41 @@ impl Shard {
         self.serve(now, name);
     }
 
-    /// The owner: sends a message to the member whose turn it is. Says whether there is one that can take it.
-    fn assign(&mut self, group: &TopicFilter, message: &Arc<Message>, stored: Option<&Stored>) -> bool {
-        let strategy = self.shared.limits.shared_subscription_strategy;
-        let Some(Picked { client, shard, is_asked }) = self.groups.pick(group, strategy, message) else {
-            return false;
-        };
-        let (message, stored) = (Arc::clone(message), stored.cloned());
+    fn pick(&mut self, group: &TopicFilter, message: &Message) -> Option<Picked> {
+        self.groups.pick(group, self.shared.limits.shared_subscription_strategy, message)
+    }
+
+    fn assign(
+        &mut self,
+        group: &TopicFilter,
+        Picked { client, shard, is_asked }: Picked,
+        message: Arc<Message>,
+        stored: Option<Stored>,
+    ) {
         self.tell(shard, Body::Assign { group: group.clone(), client: client.clone(), message, stored });
         if is_asked {
             self.tell(shard, Body::Ask { group: group.clone(), client });
         }
-        true
     }
 
     /// The owner: gives those what waits who can take it.
     pub(super) fn serve(&mut self, now: Instant, name: &TopicFilter) {
         while let Some(group) = self.groups.get_mut(name).filter(|group| group.has_room())
-            && let Some(Delivery { message, stored, .. }) = group.pop_loaded()
+            && let Some(message) = group.next_loaded().cloned()
         {
-            if message.has_expired(now) {
+            let has_expired = message.has_expired(now);
+            let picked = if has_expired { None } else { self.pick(name, &message) };
+            if !has_expired && picked.is_none() {
+                // The one who has to get it tells when it has room.
+                return;
+            }
+            let popped = self.groups.get_mut(name).and_then(Group::pop_loaded);
+            let stored = popped.and_then(|delivery| delivery.stored);
+            if let Some(picked) = picked {
+                self.assign(name, picked, message, stored);
+            } else {
                 self.stats.dropped_expired += 1;
                 self.finish_group(stored.as_ref(), name);
-            } else if !self.assign(name, &message, stored.as_ref()) {
-                // It can always, as one has room. If not, it is not lost.
-                let Some(group) = self.groups.get_mut(name) else { return };
-                let queued = Queued::Here(Box::new(Delivery::for_group(&message, stored)));
-                return group.take_back(vec![queued], self.store.overflow.as_ref());
             }
         }
         let can_go_on = |group: &&mut Group| group.has_room() && !group.is_loading;

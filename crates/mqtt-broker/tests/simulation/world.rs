@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
-use mqtt_broker::{ConnectionId, Limits, PeerMessage, Settings, Shard, Shared};
+use mqtt_broker::{ConnectionId, Limits, PeerMessage, Settings, Shard, Shared, SharedStrategy};
 use mqtt_proto::client::{ClientConnection, Event};
 use mqtt_wire::{
     Connect, Decoder, PacketId, Publish, QoS, SubscribeFilter, SubscriptionOptions, Text, TopicFilter,
@@ -25,6 +25,15 @@ pub(crate) const WORKERS: usize = 3;
 const WATCHERS: usize = 6;
 /// What the workers share.
 const GROUP: &str = "$share/g/#";
+
+/// Who of them gets a message: each in a part of the worlds.
+const STRATEGIES: [SharedStrategy; 5] = [
+    SharedStrategy::RoundRobin,
+    SharedStrategy::Random,
+    SharedStrategy::Sticky,
+    SharedStrategy::HashTopic,
+    SharedStrategy::HashClientId,
+];
 pub(crate) const TOPICS: [&str; 4] = ["a", "a/b", "a/c", "d/e"];
 /// Where nobody may publish.
 const UNWRITABLE: &str = "denied";
@@ -187,7 +196,13 @@ impl World {
     pub(crate) fn new(seed: u64, has_disk: bool) -> Self {
         // A small window in one half of the worlds, so that queues are used.
         let max_inflight = if seed.is_multiple_of(2) { 4 } else { 1_000 };
-        let limits = Limits { max_mqueue_len: 100_000, max_inflight, ..Limits::default() };
+        let shared_subscription_strategy = STRATEGIES[usize::try_from(seed % 5).unwrap()];
+        let limits = Limits {
+            max_mqueue_len: 100_000,
+            max_inflight,
+            shared_subscription_strategy,
+            ..Limits::default()
+        };
         let settings = Settings { limits, started: Duration::from_secs(1_000_000), ..Settings::default() };
         let (shared, shards, disk) = crash::start(settings, has_disk);
         shared.acl.store(Some(Arc::new(access::Acl::parse(RULES).unwrap())));
