@@ -9,6 +9,7 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use clock::Instant;
@@ -51,8 +52,9 @@ enum Kind {
     Worker,
 }
 
-const NOW: Instant = Instant::ORIGIN;
 const MOST: usize = 1_024;
+/// How long a session outlives its connection, in seconds.
+const EXPIRY_S: u32 = 86_400;
 /// Messages that a client gets and acknowledges before it goes.
 const ONLINE: usize = 8;
 /// Messages that it gets and does not acknowledge: as many as it may.
@@ -81,6 +83,7 @@ impl mqtt_broker::Blocks for Blocks {
 struct Broker {
     shard: Shard,
     writer: Writer,
+    now: Instant,
 }
 
 impl Broker {
@@ -97,16 +100,19 @@ impl Broker {
         let blocks = Box::new(Blocks(tempfile::tempfile().unwrap()));
         let mut shards = [Shard::new(0, shared).with_overflow(blocks)];
         let read = |positions: &[Position]| log.read(&*storage, positions);
-        recovery.restore(NOW, &log, &mut shards, &read, |jobs| jobs.into_iter().for_each(|job| job()));
+        recovery.restore(Instant::ORIGIN, &log, &mut shards, &read, |jobs| {
+            jobs.into_iter().for_each(|job| job())
+        });
         let [shard] = shards;
-        let mut broker = Self { shard, writer };
+        let mut broker = Self { shard, writer, now: Instant::ORIGIN };
         broker.turn();
         broker
     }
 
     fn turn(&mut self) {
+        self.shard.handle_timeout(self.now);
         self.writer.turn(false).unwrap();
-        self.shard.handle_durable(NOW);
+        self.shard.handle_durable(self.now);
         while self.shard.poll_transmit().is_some() {}
         while self.shard.poll_ended().is_some() {}
     }
@@ -119,13 +125,13 @@ impl Broker {
         Packet::from(connect).encode(Version::V5, &mut bytes).unwrap();
         let mut decoder = Decoder::new(Version::V5, 1 << 20);
         let Ok(Some(Packet::Connect(connect))) = decoder.decode(&mut bytes) else { panic!("CONNECT") };
-        self.shard.handle_connect(NOW, *connect, decoder).unwrap()
+        self.shard.handle_connect(self.now, *connect, decoder).unwrap()
     }
 
     fn give(&mut self, id: ConnectionId, packet: impl Into<Packet>) {
         let mut bytes = BytesMut::new();
         packet.into().encode(Version::V5, &mut bytes).unwrap();
-        self.shard.handle_bytes(NOW, id, &mut bytes);
+        self.shard.handle_bytes(self.now, id, &mut bytes);
     }
 
     fn publish(&mut self, publisher: ConnectionId, topic: &str) {
@@ -147,7 +153,7 @@ impl Broker {
 
     /// A client subscribes, gets some messages, acknowledges the first of them, and goes.
     fn visit(&mut self, publisher: ConnectionId, number: usize, kind: Kind) {
-        let id = self.connect(&format!("sensor-gateway-{number:08}"), Some(86_400));
+        let id = self.connect(&format!("sensor-gateway-{number:08}"), Some(EXPIRY_S));
         let filter = match kind {
             Kind::Device => format!("devices/{number:08}/commands/#"),
             Kind::Worker => "$share/workers/devices/+/commands/#".to_owned(),
@@ -168,7 +174,7 @@ impl Broker {
             self.publish(publisher, &format!("devices/{number:08}/commands/reboot"));
         }
         self.turn();
-        self.shard.handle_closed(NOW, id);
+        self.shard.handle_closed(self.now, id);
     }
 }
 
@@ -211,9 +217,31 @@ fn bytes_per_session(sessions: usize, messages: usize, kind: Kind) -> [usize; 2]
     [live, restored.saturating_sub(size_of_empty_broker()) / sessions]
 }
 
+/// Bytes that are left when sessions have come, gone and expired, after each of some rounds.
+fn bytes_left(kind: Kind) -> [usize; 3] {
+    let folder = tempfile::tempdir().unwrap();
+    let mut broker = Broker::start(folder.path());
+    let publisher = broker.connect("publisher", None);
+    broker.fill_route_cache(publisher);
+    [0, 1, 2].map(|round| {
+        for number in 0..500 {
+            broker.visit(publisher, round * 500 + number, kind);
+        }
+        broker.now += Duration::from_secs(u64::from(EXPIRY_S) + 1);
+        broker.turn();
+        assert_eq!(broker.shard.stats().sessions, 0);
+        broker.fill_route_cache(publisher);
+        ALLOCATED.load(Ordering::Relaxed)
+    })
+}
+
 /// One test, as the allocator counts for the process.
 #[test]
-fn a_session_that_is_away_takes_a_kilobyte_however_long_its_queue_is() {
+fn a_session_that_is_away_takes_a_kilobyte_however_long_its_queue_is_and_gives_it_back() {
+    for kind in [Kind::Device, Kind::Worker] {
+        let [first, second, third] = bytes_left(kind);
+        assert_eq!([second, third], [first; 2], "of each {kind:?} something is left");
+    }
     for (sessions, messages, kind) in
         [(3_000, 21, Kind::Device), (500, 200, Kind::Device), (500, 40, Kind::Worker)]
     {
