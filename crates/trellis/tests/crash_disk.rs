@@ -116,7 +116,7 @@ impl World {
     /// With sessions that are away.
     async fn new(seed: u64) -> (Self, Process) {
         let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let process = Process::start(folder.path(), port, seed).await;
         for id in ABSENT {
             let (client, _messages) = open(port, options(id, false)).await;
@@ -187,6 +187,10 @@ impl World {
         log::view(&folder, |at, body| records.push((at, FRAME + body.len() as u64, body.to_vec()))).unwrap();
         records
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Waits for something, for so long at most; whether it came.
@@ -268,6 +272,18 @@ async fn what_was_not_synced_goes_with_the_process_and_syncs_are_torn_and_the_di
     );
 }
 
+/// The absent sessions whose messages were hit while the record of who gets them was not, and was there.
+fn known_losers(records: &[(Position, u64, Vec<u8>)], hit: &[u64]) -> BTreeSet<&'static str> {
+    let is_hit = |at: u64, length: u64| hit.iter().any(|byte| (at..at + length).contains(byte));
+    let contains = |body: &[u8], part: &[u8]| body.windows(part.len()).any(|bytes| bytes == part);
+    let (hit, whole): (Vec<_>, Vec<_>) = records.iter().partition(|(at, length, _)| is_hit(at.0, *length));
+    let messages: Vec<[u8; 8]> = hit.iter().map(|(at, ..)| at.0.to_be_bytes()).collect();
+    let knows = |body: &[u8], name: &str| {
+        contains(body, name.as_bytes()) && messages.iter().any(|id| contains(body, id))
+    };
+    ABSENT.into_iter().filter(|name| whole.iter().any(|(.., body)| knows(body, name))).collect()
+}
+
 #[expect(clippy::too_many_lines, reason = "one story: the damage, its report, and what came")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
@@ -291,9 +307,12 @@ async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
         }
         drop(process);
         world.end_load();
+        // A publisher that has not ended yet cannot find the next server. If its session is what was damaged, it would
+        // publish again what it does not know to have arrived.
+        world.port = free_port();
         let acknowledged = world.acknowledged();
         let mut damaged = BTreeSet::new();
-        let mut places = Vec::new();
+        let (mut places, mut losers) = (Vec::new(), BTreeSet::new());
         if loses_sync {
             let lost = std::fs::read(world.folder.path().join("lost")).unwrap();
             damaged = within(&acknowledged, &lost);
@@ -312,6 +331,7 @@ async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
                 places.push(byte);
                 flips += 1;
             }
+            losers = known_losers(&records, &places);
         }
         let found = check_log(world.folder.path()).unwrap();
         for byte in &places {
@@ -328,9 +348,8 @@ async fn flipped_bits_and_a_lost_sync_take_what_they_hit_and_it_is_named() {
                 "seed {seed}: more than was damaged: {found:?}"
             );
         }
-        if !loses_sync && !damaged.is_empty() {
-            // Those whose messages were hit while the record of who gets them was not.
-            assert_eq!(found.losers.count, ABSENT.len() as u64, "seed {seed}: {found:?}");
+        if !loses_sync {
+            assert_eq!(found.losers.count, losers.len() as u64, "seed {seed}: {losers:?}, {found:?}");
         }
         let process = world.start().await;
         let expected = &acknowledged - &damaged;
