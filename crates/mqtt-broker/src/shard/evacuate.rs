@@ -32,8 +32,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Evacuation {
     before: Option<Position>,
-    /// The last client that was looked at; when they are through, the last shared subscription.
+    /// The last client that was looked at.
     cursor: Option<Text>,
+    /// The last shared subscription, when the clients are through.
     group_cursor: Option<TopicFilter>,
     next: Instant,
     /// Requests for records to copy that have not been answered.
@@ -131,7 +132,7 @@ impl Shard {
         }
     }
 
-    /// What was looked at of a client that is away.
+    /// Leaves to the log again what had to be looked at of a client.
     fn put_away_again(&mut self, client_id: &Text) {
         if let Some(client) = self.clients.get_mut(client_id) {
             match client.connection {
