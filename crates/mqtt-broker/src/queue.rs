@@ -207,8 +207,10 @@ impl Queue {
 
     fn append(&mut self, queued: Queued, overflow: Option<&Arc<Overflow>>) {
         let place = match &queued {
-            Queued::Stored(away) => Place::of(away),
-            Queued::Here(_) => None,
+            Queued::Stored(away) if away.group.is_none() && Place::has_room(&away.how) => {
+                Some(Place::of(away))
+            }
+            _ => None,
         };
         match (queued, overflow, place) {
             (Queued::Stored(away), Some(overflow), Some(place)) => {

@@ -191,16 +191,14 @@ impl Entry {
 
     /// What a chain of a client's queue knows of it, if it has no more to it.
     pub(crate) fn place(&self, client: &Text) -> Option<Place> {
-        let identifiers = self.more.as_ref().map_or(&[][..], |more| &more.identifiers);
-        let is_plain = self.group().is_none() && identifiers.len() <= 1;
+        let how = self.how();
+        let is_plain = self.group().is_none() && Place::has_room(&how);
         is_plain.then(|| Place {
             id: self.id,
             position: self.position,
             claim: Stored::claim_for_client(self.bytes, client),
             size: self.bytes,
-            qos: self.qos,
-            retain: self.retain,
-            identifier: identifiers.first().copied(),
+            how,
         })
     }
 

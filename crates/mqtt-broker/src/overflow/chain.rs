@@ -3,104 +3,19 @@
 use std::io;
 use std::sync::Arc;
 
-use bytes::Buf as _;
-use journal::log::{Hold, Position};
-use mqtt_wire::QoS;
+use journal::log::Position;
 use smallvec::SmallVec;
 
-use super::{HEADER, Overflow, ROOM};
-use crate::durable::Stored;
-use crate::durable::record::{How, MessageId};
+use super::{HEADER, Overflow, Place, ROOM};
 use crate::queue::Away;
-
-/// Bytes of most entries.
-const SMALLEST: usize = 17;
-
-/// Bytes of an entry that has everything.
-const LARGEST: usize = SMALLEST + 8 + 4;
-
-/// In the first byte of an entry, beside the QoS, which is never 0.
-const RETAIN: u8 = 1 << 2;
-const HAS_ID: u8 = 1 << 3;
-const HAS_IDENTIFIER: u8 = 1 << 4;
-
-/// A message of a chain: `QoS, RETAIN and what follows:8 · position:64 · claim:32 · size:32`, and only if it is not the
-/// position `id:64`, and only if there is one `Subscription Identifier:32`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) id: MessageId,
-    pub(crate) position: Position,
-    /// What the claim on its record counts for.
-    pub(crate) claim: u32,
-    pub(crate) size: u32,
-    pub(crate) qos: QoS,
-    pub(crate) retain: bool,
-    pub(crate) identifier: Option<u32>,
-}
-
-impl Place {
-    /// `None`: there are more Subscription Identifiers than there is room for, as it matches several subscriptions, or it
-    /// is for a group.
-    pub(crate) fn of(away: &Away) -> Option<Self> {
-        let Away { stored, how, group, size } = away;
-        let identifier = how.identifiers.first().copied();
-        (how.identifiers.len() <= 1 && group.is_none()).then(|| Self {
-            id: stored.id,
-            position: stored.position(),
-            claim: stored.hold.bytes(),
-            size: *size,
-            qos: how.qos,
-            retain: how.retain,
-            identifier,
-        })
-    }
-
-    fn to_bytes(self) -> SmallVec<[u8; LARGEST]> {
-        let id = Some(self.id).filter(|&id| id != self.position.0);
-        let mut bits = self.qos as u8;
-        for (is_set, bit) in
-            [(self.retain, RETAIN), (id.is_some(), HAS_ID), (self.identifier.is_some(), HAS_IDENTIFIER)]
-        {
-            bits |= if is_set { bit } else { 0 };
-        }
-        let mut bytes = SmallVec::new();
-        bytes.push(bits);
-        bytes.extend_from_slice(&self.position.0.to_be_bytes());
-        bytes.extend_from_slice(&self.claim.to_be_bytes());
-        bytes.extend_from_slice(&self.size.to_be_bytes());
-        id.into_iter().for_each(|id| bytes.extend_from_slice(&id.to_be_bytes()));
-        self.identifier.into_iter().for_each(|x| bytes.extend_from_slice(&x.to_be_bytes()));
-        bytes
-    }
-
-    /// The first of some entries, and those behind it.
-    fn split(mut entries: &[u8]) -> Option<(Self, &[u8])> {
-        let bits = entries.try_get_u8().ok().filter(|&bits| bits != 0)?;
-        let position = entries.try_get_u64().ok()?;
-        let (claim, size) = (entries.try_get_u32().ok()?, entries.try_get_u32().ok()?);
-        let id = if bits & HAS_ID == 0 { position } else { entries.try_get_u64().ok()? };
-        let identifier = if bits & HAS_IDENTIFIER == 0 { None } else { Some(entries.try_get_u32().ok()?) };
-        let qos = QoS::try_from(bits & 3).ok()?;
-        let retain = bits & RETAIN != 0;
-        Some((Self { id, position: Position(position), claim, size, qos, retain, identifier }, entries))
-    }
-
-    fn into_away(self, hold: Hold) -> Away {
-        let identifiers = self.identifier.into_iter().collect();
-        let how = How { qos: self.qos, retain: self.retain, identifiers };
-        Away { stored: Stored { id: self.id, hold }, how, group: None, size: self.size }
-    }
-}
 
 /// Bytes of the first entries, as many as a block has room for.
 fn length_of_block(entries: &[u8]) -> usize {
-    let mut rest = entries;
-    while let Some((_, behind)) =
-        Place::split(rest).filter(|(_, behind)| entries.len() - behind.len() <= ROOM)
-    {
-        rest = behind;
+    let (mut rest, mut length) = (entries, 0);
+    while Place::take(&mut rest).is_some() && entries.len() - rest.len() <= ROOM {
+        length = entries.len() - rest.len();
     }
-    entries.len() - rest.len()
+    length
 }
 
 /// Messages of a queue, in their order, which is that of their places in the log.
@@ -162,11 +77,12 @@ impl Chain {
         self.last = place.position;
         self.len += 1;
         self.bytes += place.size as usize;
-        let entry = place.to_bytes();
+        let mut entry = SmallVec::<[u8; Place::LARGEST]>::new();
+        place.put(&mut entry);
         // What cannot be written stays, and is tried again with the next one.
         let _ = self.make_room(entry.len());
         self.tail.extend_from_slice(&entry);
-        let _ = self.make_room(SMALLEST);
+        let _ = self.make_room(Place::SMALLEST);
     }
 
     /// Writes blocks until there is room for so many bytes in the tail.
@@ -196,8 +112,8 @@ impl Chain {
         Ok(())
     }
 
-    /// Takes the oldest messages: as many as lie together, and no more than `most` , as long as their
-    /// places are before `before`.
+    /// Takes the oldest messages: as many as lie together, and no more than `most`, as long as their places are
+    /// before `before`.
     ///
     /// # Errors
     /// When they cannot be read: then what is left of the chain is of no use, and stays wanted in the log.
@@ -211,19 +127,18 @@ impl Chain {
             None => &self.tail[..],
         };
         let mut entries = &all[self.taken as usize..];
-        let mut is_through = true;
-        while let Some((place, rest)) = Place::split(entries) {
+        let (mut behind, mut is_through) = (entries.len(), true);
+        while let Some(place) = Place::take(&mut entries) {
             self.first = place.position;
             if taken.len() >= most || before.is_some_and(|before| place.position >= before) {
                 is_through = false;
                 break;
             }
-            self.taken += u32::try_from(entries.len() - rest.len()).unwrap_or(0);
-            (entries, count) = (rest, count + 1);
+            self.taken += u32::try_from(behind - entries.len()).unwrap_or(0);
+            (behind, count) = (entries.len(), count + 1);
             self.bytes -= place.size as usize;
             // It was taken over with the entry.
-            let Some(hold) = allocator.claims.split(place.position, place.claim) else { continue };
-            taken.push(place.into_away(hold));
+            taken.extend(place.claimed(None, &mut allocator.claims));
         }
         self.len -= count;
         if let (true, Some((next, _)), Some((first, last))) = (is_through, block, self.row) {

@@ -7,6 +7,7 @@
 
 mod chain;
 mod parcel;
+mod place;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -16,8 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Buf as _;
 use journal::log::{Claims, Hold};
 
-pub(crate) use self::chain::{Chain, Place};
+pub(crate) use self::chain::Chain;
 pub(crate) use self::parcel::{Parcel, Sent};
+pub(crate) use self::place::Place;
 
 /// Bytes of a block. Each queue has one in memory.
 pub const BLOCK: usize = 128;

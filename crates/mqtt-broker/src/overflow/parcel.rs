@@ -5,28 +5,27 @@ use std::sync::Arc;
 
 use bytes::{Buf as _, BufMut as _};
 use journal::log::Position;
-use mqtt_wire::{PacketId, QoS, TopicFilter};
-use smallvec::SmallVec;
+use mqtt_wire::{PacketId, TopicFilter};
 
-use super::{Allocator, HEADER, NONE, Overflow, ROOM};
-use crate::durable::Stored;
-use crate::durable::record::How;
+use super::{Allocator, HEADER, NONE, Overflow, Place, ROOM};
 use crate::queue::{Away, Queued};
 
 /// A message that was sent under an identifier, or `None` if the client has it and only the exchange is not over.
 pub(crate) type Sent = (PacketId, Option<Queued>);
 
-/// In the second part of an entry, beside the QoS, which is 0 if there is no message.
-const RETAIN: u8 = 1 << 2;
-/// The message is in memory, and nothing more of it here.
-const HERE: u8 = 1 << 3;
-const HAS_GROUP: u8 = 1 << 4;
+/// What an entry says of its message: the client has it;
+const RECEIVED: u8 = 0;
+/// it is in memory;
+const HERE: u8 = 1;
+/// it is in the log;
+const STORED: u8 = 2;
+/// and it is for a shared subscription.
+const STORED_FOR_GROUP: u8 = 3;
 
 /// What was sent to a client, as a row of blocks.
 ///
-/// One after the other: `packet identifier:16 · QoS, RETAIN, HERE, HAS_GROUP:8`, and of a message that is not in memory
-/// `id:64 · position:64 · claim:32 · size:32 · count:8 · count × Subscription Identifier:32`, and of one for a group its
-/// number among the client's subscriptions:32.
+/// One after the other: `packet identifier:16 · RECEIVED, HERE, STORED or STORED_FOR_GROUP:8`, for a group its number
+/// among the client's subscriptions:32, and of a message that is in the log its [`Place`].
 #[derive(Debug)]
 pub(crate) struct Parcel {
     overflow: Arc<Overflow>,
@@ -54,9 +53,9 @@ impl Parcel {
         for (packet_id, message) in &sent {
             bytes.put_u16(packet_id.0.get());
             match message {
-                None => bytes.put_u8(0),
-                Some(Queued::Stored(away)) if u8::try_from(away.how.identifiers.len()).is_ok() => {
-                    encode(away, away.group.as_ref().and_then(&number_of), &mut bytes);
+                None => bytes.put_u8(RECEIVED),
+                Some(Queued::Stored(away)) if Place::has_room(&away.how) => {
+                    put_stored(away, away.group.as_ref().and_then(&number_of), &mut bytes);
                     from = from.min(away.stored.position());
                     messages += 1;
                 }
@@ -70,7 +69,7 @@ impl Parcel {
         let mut left = Vec::new();
         for (packet_id, message) in sent {
             match message {
-                Some(Queued::Stored(away)) if u8::try_from(away.how.identifiers.len()).is_ok() => {
+                Some(Queued::Stored(away)) if Place::has_room(&away.how) => {
                     overflow.absorb(away.stored.hold);
                 }
                 Some(here) => left.push((packet_id, Some(here))),
@@ -108,10 +107,9 @@ impl Parcel {
             match entry {
                 Entry::Here => sent.extend(left.next()),
                 Entry::Received => sent.push((packet_id, None)),
-                Entry::Away(away) => {
-                    let group = away.group.and_then(&group_of);
-                    let claimed = away.claimed(group, &mut allocator);
-                    sent.extend(claimed.map(|away| (packet_id, Some(away))));
+                Entry::Stored(group, place) => {
+                    let away = place.claimed(group.and_then(&group_of), &mut allocator.claims);
+                    sent.extend(away.map(|away| (packet_id, Some(Queued::Stored(Box::new(away))))));
                 }
             }
         }
@@ -144,8 +142,8 @@ impl Drop for Parcel {
         let Ok(bytes) = self.take(&mut allocator) else { return };
         let mut entries = &bytes[..];
         while let Some((_, entry)) = split(&mut entries) {
-            if let Entry::Away(away) = entry {
-                drop(away.claimed(None, &mut allocator));
+            if let Entry::Stored(_, place) = entry {
+                drop(place.claimed(None, &mut allocator.claims));
             }
         }
     }
@@ -170,62 +168,33 @@ fn write(allocator: &mut Allocator, bytes: &[u8]) -> io::Result<(u32, u32, u32)>
 }
 
 enum Entry {
-    Here,
     Received,
-    Away(Unclaimed),
+    Here,
+    Stored(Option<u32>, Place),
 }
 
-/// A message whose claim the overflow has.
-struct Unclaimed {
-    id: u64,
-    position: Position,
-    claim: u32,
-    size: u32,
-    how: How,
-    group: Option<u32>,
-}
-
-impl Unclaimed {
-    fn claimed(self, group: Option<TopicFilter>, allocator: &mut Allocator) -> Option<Queued> {
-        let Self { id, position, claim, size, how, .. } = self;
-        let hold = allocator.claims.split(position, claim)?;
-        Some(Queued::Stored(Box::new(Away { stored: Stored { id, hold }, how, group, size })))
+fn put_stored(away: &Away, group: Option<u32>, bytes: &mut Vec<u8>) {
+    match group {
+        None => bytes.put_u8(STORED),
+        Some(group) => {
+            bytes.put_u8(STORED_FOR_GROUP);
+            bytes.put_u32(group);
+        }
     }
-}
-
-fn encode(away: &Away, group: Option<u32>, bytes: &mut Vec<u8>) {
-    let Away { stored, how, size, .. } = away;
-    let (retain, has_group) =
-        (if how.retain { RETAIN } else { 0 }, if group.is_some() { HAS_GROUP } else { 0 });
-    bytes.put_u8(how.qos as u8 | retain | has_group);
-    bytes.put_u64(stored.id);
-    bytes.put_u64(stored.position().0);
-    bytes.put_u32(stored.hold.bytes());
-    bytes.put_u32(*size);
-    // There are no more: that was seen before.
-    bytes.put_u8(u8::try_from(how.identifiers.len()).unwrap_or(u8::MAX));
-    how.identifiers.iter().for_each(|identifier| bytes.put_u32(*identifier));
-    group.into_iter().for_each(|group| bytes.put_u32(group));
+    Place::of(away).put(bytes);
 }
 
 /// Takes the first of some entries.
 fn split(entries: &mut &[u8]) -> Option<(PacketId, Entry)> {
     let packet_id = PacketId::new(entries.try_get_u16().ok()?)?;
-    let bits = entries.try_get_u8().ok()?;
-    if bits & HERE != 0 {
-        return Some((packet_id, Entry::Here));
-    }
-    let qos = QoS::try_from(bits & 3).ok()?;
-    if qos == QoS::AtMostOnce {
-        return Some((packet_id, Entry::Received));
-    }
-    let (id, position) = (entries.try_get_u64().ok()?, Position(entries.try_get_u64().ok()?));
-    let (claim, size) = (entries.try_get_u32().ok()?, entries.try_get_u32().ok()?);
-    let count = entries.try_get_u8().ok()?;
-    let identifiers: SmallVec<[u32; 1]> = (0..count).map_while(|_| entries.try_get_u32().ok()).collect();
-    let group = if bits & HAS_GROUP == 0 { None } else { Some(entries.try_get_u32().ok()?) };
-    let how = How { qos, retain: bits & RETAIN != 0, identifiers };
-    Some((packet_id, Entry::Away(Unclaimed { id, position, claim, size, how, group })))
+    let entry = match entries.try_get_u8().ok()? {
+        RECEIVED => Entry::Received,
+        HERE => Entry::Here,
+        STORED => Entry::Stored(None, Place::take(entries)?),
+        STORED_FOR_GROUP => Entry::Stored(Some(entries.try_get_u32().ok()?), Place::take(entries)?),
+        _ => return None,
+    };
+    Some((packet_id, entry))
 }
 
 #[cfg(test)]
@@ -234,11 +203,14 @@ mod tests {
     use clock::Instant;
     use journal::log::fault::FaultyDisk;
     use journal::log::{Log, Options, open};
-    use mqtt_wire::{Publish, Text, TopicName};
+    use mqtt_wire::{Publish, QoS, Text, TopicName};
     use proptest::prelude::*;
+    use smallvec::SmallVec;
 
     use super::*;
     use crate::client::Delivery;
+    use crate::durable::Stored;
+    use crate::durable::record::How;
     use crate::message::Message;
     use crate::overflow::testing::Memory;
 
@@ -311,7 +283,7 @@ mod tests {
         prop_oneof![
             1 => Just(Kind::Received),
             1 => Just(Kind::Here),
-            5 => (prop::collection::vec(any::<u32>(), 0..4), any::<bool>())
+            5 => (prop::collection::vec(any::<u32>(), 0..20), any::<bool>())
                 .prop_map(|(identifiers, has_group)| Kind::Stored(identifiers, has_group)),
         ]
     }
@@ -336,14 +308,14 @@ mod tests {
             bench.blocks.0.lock().unwrap().is_full = is_full;
             let (parcel, left) = Parcel::pack(&bench.overflow, sent, number_of);
             prop_assert_eq!(bench.live(), live, "all of it is wanted still");
-            let has_any = kinds.iter().any(|kind| matches!(kind, Kind::Stored(..)));
+            let has_any = kinds.iter().any(|kind| matches!(kind, Kind::Stored(identifiers, _) if identifiers.len() <= 16));
             prop_assert_eq!(parcel.is_some(), has_any && !is_full);
             match parcel {
                 None => {
                     prop_assert_eq!(say(&left), before);
                     drop(left);
                 }
-                Some(parcel) if is_dropped => drop(parcel),
+                Some(parcel) if is_dropped => drop((parcel, left)),
                 Some(parcel) => {
                     prop_assert!(parcel.is_from(Position(0)) && !parcel.is_from(Position(u64::MAX)));
                     let sent = parcel.unpack(left, group_of).unwrap();

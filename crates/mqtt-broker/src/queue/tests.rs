@@ -9,13 +9,16 @@ use smallvec::SmallVec;
 use super::*;
 use crate::overflow::testing::Memory;
 
+/// The number in a payload, and its Subscription Identifiers.
+type Seen = (u64, SmallVec<[u32; 1]>);
+
 struct Bench {
     log: Arc<Log>,
     blocks: Memory,
     overflow: Arc<Overflow>,
     queue: Queue,
-    /// What has to come, by the number in its payload.
-    model: VecDeque<u64>,
+    /// What has to come.
+    model: VecDeque<Seen>,
     next: u64,
 }
 
@@ -46,22 +49,25 @@ impl Bench {
             stored: is_stored.then_some(stored),
         };
         self.queue.push(delivery, is_away, Some(&self.overflow));
-        self.model.push_back(id);
+        self.model.push_back((id, SmallVec::from_slice(identifiers)));
     }
 
-    fn number(queued: &Queued) -> u64 {
+    fn seen(queued: &Queued) -> Seen {
         match queued {
             Queued::Stored(away) => {
                 assert_eq!(away.how.retain, away.stored.id.is_multiple_of(3));
                 assert_eq!(away.how.qos, QoS::AtLeastOnce);
-                away.stored.id
+                (away.stored.id, away.how.identifiers.clone())
             }
-            Queued::Here(delivery) => u64::from_be_bytes(delivery.message.payload[..].try_into().unwrap()),
+            Queued::Here(delivery) => {
+                let id = u64::from_be_bytes(delivery.message.payload[..].try_into().unwrap());
+                (id, delivery.identifiers.clone())
+            }
         }
     }
 
     fn pop(&mut self) {
-        let popped = self.queue.pop().map(|queued| Self::number(&queued));
+        let popped = self.queue.pop().map(|queued| Self::seen(&queued));
         assert_eq!(popped, self.model.pop_front());
     }
 
@@ -99,7 +105,8 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let identifiers = prop::collection::vec(1..9_u32, 0..3);
+    let identifiers = prop_oneof![4 => 0..3_usize, 1 => 0..20_usize]
+        .prop_flat_map(|count| prop::collection::vec(any::<u32>(), count));
     prop_oneof![
         4 => (1..60_u8, any::<bool>(), identifiers, prop::bool::weighted(0.9)).prop_map(
             |(count, is_away, identifiers, is_stored)| Step::Push { count, is_away, identifiers, is_stored }
@@ -159,7 +166,7 @@ fn a_queue_of_any_length_takes_no_memory_and_gives_its_blocks_back() {
 fn blocks_of_one_queue_are_used_again_by_another_one() {
     let mut bench = Bench::new();
     bench.push(true, &[], true);
-    let first = bench.model[0];
+    let first = bench.model[0].clone();
     (0..300).for_each(|_| bench.push(true, &[], true));
     let mut other = Queue::default();
     std::mem::swap(&mut other, &mut bench.queue);
@@ -169,7 +176,7 @@ fn blocks_of_one_queue_are_used_again_by_another_one() {
         (0..300).for_each(|_| bench.push(true, &[], true));
     }
     assert!(bench.blocks.0.lock().unwrap().most < 120);
-    assert_eq!(other.pop().map(|queued| Bench::number(&queued)), Some(first));
+    assert_eq!(other.pop().map(|queued| Bench::seen(&queued)), Some(first));
 }
 
 #[test]
