@@ -102,7 +102,7 @@ impl Chain {
             let next = allocator.allocate();
             let length = length_of_block(&self.tail);
             if let Err(error) = allocator.write(here, next, &self.tail[..length]) {
-                allocator.release(next, next, 1);
+                allocator.release(next);
                 return Err(error);
             }
             self.blocks += 1;
@@ -142,7 +142,7 @@ impl Chain {
         }
         self.len -= count;
         if let (true, Some((next, _)), Some((first, last))) = (is_through, block, self.row) {
-            allocator.release(first, first, 1);
+            allocator.release(first);
             self.blocks -= 1;
             self.row = Some((next, last));
             self.taken = 0;
@@ -180,8 +180,11 @@ impl Drop for Chain {
             return;
         }
         while self.len > 0 && self.take(usize::MAX, None).is_ok() {}
-        if let Some((first, last)) = self.row {
-            self.overflow.lock().release(first, last, self.blocks);
+        if let Some((_, last)) = self.row {
+            let mut allocator = self.overflow.lock();
+            // There are others only if they cannot be read.
+            allocator.forget(self.blocks - 1);
+            allocator.release(last);
         }
     }
 }

@@ -30,6 +30,9 @@ const HEADER: usize = 8;
 /// Bytes of a block for entries. Behind the last one there are zeros.
 const ROOM: usize = BLOCK - HEADER;
 
+/// Numbers that a block has room for.
+const NUMBERS: usize = ROOM / 4;
+
 /// In the place of a block's number: there is none.
 const NONE: u32 = u32::MAX;
 
@@ -57,7 +60,9 @@ struct Allocator {
     claims: Claims,
     /// The shard has ended.
     is_closed: bool,
-    /// The first of those that were used and are not, each of which names the next.
+    /// Of those that were used and are not: some of them,
+    spare: Vec<u32>,
+    /// and one that has the numbers of others, and names the next of its kind.
     free: u32,
     /// How many there are.
     end: u32,
@@ -66,8 +71,16 @@ struct Allocator {
 
 impl Overflow {
     pub(crate) fn new(blocks: Box<dyn Blocks>) -> Arc<Self> {
-        let (claims, is_closed) = (Claims::default(), false);
-        Arc::new(Self(Mutex::new(Allocator { blocks, claims, is_closed, free: NONE, end: 0, used: 0 })))
+        let (claims, spare, is_closed) = (Claims::default(), Vec::new(), false);
+        Arc::new(Self(Mutex::new(Allocator {
+            blocks,
+            claims,
+            is_closed,
+            spare,
+            free: NONE,
+            end: 0,
+            used: 0,
+        })))
     }
 
     /// Takes over the claims of messages that are about to be put into chains ([`Chain::push`]).
@@ -111,25 +124,52 @@ impl Allocator {
 
     fn allocate(&mut self) -> u32 {
         self.used += 1;
-        if self.free != NONE {
-            let number = self.free;
-            // Blocks behind one that cannot be read are not used again.
-            self.free = self.read(number).map_or(NONE, |(next, _)| next);
-            return number;
+        if self.spare.is_empty() && self.free != NONE {
+            self.load_free();
         }
-        self.end += 1;
-        self.end - 1
+        self.spare.pop().unwrap_or_else(|| {
+            self.end += 1;
+            self.end - 1
+        })
     }
 
-    /// Takes back a row of `count` blocks, the last of which may not be written.
-    fn release(&mut self, first: u32, last: u32, count: u32) {
+    /// Blocks behind one that cannot be read are not used again.
+    fn load_free(&mut self) {
+        let number = std::mem::replace(&mut self.free, NONE);
+        let Ok((next, block)) = self.read(number) else { return };
+        let mut numbers = &block[HEADER..];
+        self.free = next;
+        self.spare.push(number);
+        self.spare.extend((0..NUMBERS).map(|_| numbers.get_u32()));
+    }
+
+    /// Takes back a block.
+    fn release(&mut self, number: u32) {
+        self.forget(1);
+        if self.used == 0 {
+            return;
+        }
+        self.spare.push(number);
+        // Half stay, so that whoever takes and gives back one after the other does not write each time.
+        if self.spare.len() > 2 * NUMBERS {
+            let numbers: Vec<u8> =
+                self.spare[1..=NUMBERS].iter().flat_map(|number| number.to_be_bytes()).collect();
+            // What cannot be written stays, and is tried again with the next one.
+            if self.write(self.spare[0], self.free, &numbers).is_ok() {
+                self.free = self.spare[0];
+                self.spare.drain(..=NUMBERS);
+            }
+        }
+    }
+
+    /// So many blocks are not used any more; which ones is not known, unless they are the last.
+    fn forget(&mut self, count: u32) {
         self.used -= count;
         if self.used == 0 {
+            self.spare.clear();
             (self.free, self.end) = (NONE, 0);
             // It only takes room until it is used again.
             let _ = self.blocks.clear();
-        } else if self.write(last, self.free, &[]).is_ok() {
-            self.free = first;
         }
     }
 }
@@ -138,4 +178,73 @@ fn checksum(number: u32, block: &[u8; BLOCK]) -> u32 {
     let mut hasher = crc32fast::Hasher::new_with_initial(number);
     hasher.update(&block[4..]);
     hasher.finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::overflow::testing::Memory;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Allocate(u8),
+        Release(u8),
+        Fill(bool),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => any::<u8>().prop_map(Step::Allocate),
+            4 => any::<u8>().prop_map(Step::Release),
+            1 => any::<bool>().prop_map(Step::Fill),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn blocks_are_used_again_and_never_twice_at_a_time(steps in prop::collection::vec(step(), 1..60)) {
+            let memory = Memory::default();
+            let overflow = Overflow::new(Box::new(memory.clone()));
+            let (mut used, mut most) = (BTreeSet::new(), 0);
+            for step in steps {
+                let mut allocator = overflow.lock();
+                match step {
+                    Step::Allocate(count) => for _ in 0..count {
+                        let number = allocator.allocate();
+                        prop_assert!(used.insert(number), "{number} is used already");
+                        let _ = allocator.write(number, NONE, &[0xff; ROOM]);
+                    },
+                    Step::Release(count) => for _ in 0..count {
+                        // Neither the first nor the last of them.
+                        let middle = used.iter().nth(used.len() / 2).copied();
+                        let Some(number) = middle.filter(|number| used.remove(number)) else { break };
+                        allocator.release(number);
+                    },
+                    Step::Fill(is_full) => memory.0.lock().unwrap().is_full = is_full,
+                }
+                most = most.max(used.len());
+                prop_assert!(allocator.end as usize <= most, "{} blocks for {most}", allocator.end);
+                prop_assert_eq!(allocator.used as usize, used.len());
+            }
+            used.iter().for_each(|number| overflow.lock().release(*number));
+            prop_assert!(memory.0.lock().unwrap().blocks.is_empty());
+        }
+    }
+
+    #[test]
+    fn what_is_damaged_is_not_used_again() {
+        let memory = Memory::default();
+        let overflow = Overflow::new(Box::new(memory.clone()));
+        let mut allocator = overflow.lock();
+        let numbers: Vec<u32> = (0..200).map(|_| allocator.allocate()).collect();
+        numbers[1..].iter().for_each(|number| allocator.release(*number));
+        memory.0.lock().unwrap().is_broken = true;
+        let again: BTreeSet<u32> = (1..200).map(|_| allocator.allocate()).collect();
+        assert_eq!(again.len(), 199);
+        assert!(!again.contains(&0) && again.iter().any(|&number| number >= 200));
+    }
 }

@@ -30,7 +30,6 @@ const STORED_FOR_GROUP: u8 = 3;
 pub(crate) struct Parcel {
     overflow: Arc<Overflow>,
     first: u32,
-    last: u32,
     /// 0 when they were given back.
     blocks: u32,
     /// Bytes of all entries.
@@ -63,7 +62,7 @@ impl Parcel {
             }
         }
         let written = if messages > 0 { write(&mut overflow.lock(), &bytes).ok() } else { None };
-        let (Some((first, last, blocks)), Ok(length)) = (written, u32::try_from(bytes.len())) else {
+        let (Some((first, blocks)), Ok(length)) = (written, u32::try_from(bytes.len())) else {
             return (None, sent);
         };
         let mut left = Vec::new();
@@ -77,7 +76,7 @@ impl Parcel {
             }
         }
         let overflow = Arc::clone(overflow);
-        (Some(Self { overflow, first, last, blocks, length, messages, from }), left)
+        (Some(Self { overflow, first, blocks, length, messages, from }), left)
     }
 
     /// Whether no message is before this place in the log.
@@ -119,14 +118,13 @@ impl Parcel {
     /// Reads the blocks and gives them back.
     fn take(&mut self, allocator: &mut Allocator) -> io::Result<Vec<u8>> {
         let (mut bytes, mut number) = (Vec::with_capacity(self.length as usize), self.first);
-        for _ in 0..std::mem::take(&mut self.blocks) {
-            let (next, block) = allocator.read(number)?;
+        for left in (0..std::mem::take(&mut self.blocks)).rev() {
+            let (next, block) = allocator.read(number).inspect_err(|_| allocator.forget(left + 1))?;
             bytes.extend_from_slice(&block[HEADER..]);
+            allocator.release(number);
             number = next;
         }
         bytes.truncate(self.length as usize);
-        let blocks = u32::try_from(bytes.len().div_ceil(ROOM)).unwrap_or(u32::MAX);
-        allocator.release(self.first, self.last, blocks);
         Ok(bytes)
     }
 }
@@ -149,22 +147,18 @@ impl Drop for Parcel {
     }
 }
 
-/// Writes bytes into new blocks. Returns the first and the last of them, and how many they are.
-fn write(allocator: &mut Allocator, bytes: &[u8]) -> io::Result<(u32, u32, u32)> {
-    let first = allocator.allocate();
-    let (mut last, mut blocks) = (first, 1);
-    let mut parts = bytes.chunks(ROOM).peekable();
-    while let Some(part) = parts.next() {
-        let next = if parts.peek().is_some() { allocator.allocate() } else { NONE };
-        blocks += u32::from(next != NONE);
-        let written = allocator.write(last, next, part);
-        last = if next == NONE { last } else { next };
-        if let Err(error) = written {
-            allocator.release(first, last, blocks);
-            return Err(error);
-        }
+/// Writes bytes into new blocks. Returns the first of them, and how many they are.
+fn write(allocator: &mut Allocator, bytes: &[u8]) -> io::Result<(u32, u32)> {
+    let numbers: Vec<u32> = bytes.chunks(ROOM).map(|_| allocator.allocate()).collect();
+    let nexts = numbers.iter().skip(1).copied().chain([NONE]);
+    let mut parts = numbers.iter().zip(nexts).zip(bytes.chunks(ROOM));
+    let written = parts.try_for_each(|((&number, next), part)| allocator.write(number, next, part));
+    if let Err(error) = written {
+        numbers.iter().for_each(|number| allocator.release(*number));
+        return Err(error);
     }
-    Ok((first, last, blocks))
+    let blocks = u32::try_from(numbers.len()).unwrap_or(u32::MAX);
+    Ok((numbers.first().copied().unwrap_or(NONE), blocks))
 }
 
 enum Entry {
