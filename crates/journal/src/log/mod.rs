@@ -38,6 +38,9 @@ pub use self::writer::Writer;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Position(pub u64);
 
+/// Bytes that are written without waiting for more.
+const MUCH: usize = 64 * 1024;
+
 /// When the writer has the system bring to the disk what it wrote.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fsync {
@@ -132,6 +135,8 @@ struct Front {
     /// All segments; the last one is appended to.
     segments: BTreeMap<Position, Arc<Segment>>,
     synced: Position,
+    /// Somebody waits for what is in the buffer, or it has become much.
+    is_wanted: bool,
     is_writer_waiting: bool,
     is_closing: bool,
 }
@@ -166,6 +171,7 @@ impl Log {
             writing: None,
             segments,
             synced: end,
+            is_wanted: false,
             is_writer_waiting: false,
             is_closing: false,
         };
@@ -185,6 +191,29 @@ impl Log {
 
     /// Appends a record of at most 256 MB, behind all that were appended before.
     pub fn append(&self, body: &[u8]) -> Appended {
+        self.put(body, true)
+    }
+
+    /// The same for a record that nobody waits for: it is written with others, or after a tenth of a second.
+    pub fn append_later(&self, body: &[u8]) -> Appended {
+        self.put(body, false)
+    }
+
+    /// Somebody waits for what was appended later ([`Log::append_later`]).
+    pub fn hurry(&self) {
+        let mut front = self.lock();
+        if !front.buffer.is_empty() && !std::mem::replace(&mut front.is_wanted, true) {
+            self.wake(&mut front);
+        }
+    }
+
+    fn wake(&self, front: &mut Front) {
+        if std::mem::take(&mut front.is_writer_waiting) {
+            self.appended.notify_one();
+        }
+    }
+
+    fn put(&self, body: &[u8], is_wanted: bool) -> Appended {
         let mut front = self.lock();
         let is_first = front.buffer.is_empty();
         let last = front.segments.last_key_value().map(|(base, _)| *base);
@@ -201,9 +230,10 @@ impl Log {
         let segment = front.segments.last_key_value().map(|(_, segment)| Arc::clone(segment));
         // There is always a last segment by now.
         let segment = segment.unwrap_or_else(|| Segment::new(position));
-        if front.is_writer_waiting {
-            front.is_writer_waiting = false;
-            self.appended.notify_one();
+        front.is_wanted |= is_wanted || front.buffer.len() >= MUCH;
+        // The first one tells the writer that there is something, and from when on.
+        if front.is_wanted || is_first {
+            self.wake(&mut front);
         }
         drop(front);
         self.counters.records.fetch_add(1, Ordering::Relaxed);

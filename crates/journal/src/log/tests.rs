@@ -322,6 +322,34 @@ fn a_thread_writes_to_files_and_ends_with_everything_written() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_written_with_others_or_later_or_when_it_is_much() {
+    let (mut writer, ..) = reopen(&FaultyDisk::default(), Options::default());
+    let log = Arc::clone(writer.log());
+    let is_wanted = || log.lock().is_wanted;
+    let first = log.append_later(b"later");
+    assert!(!is_wanted());
+    log.hurry();
+    assert!(is_wanted());
+    writer.turn(false).unwrap();
+    assert!(!is_wanted() && log.durable() == first.end);
+    log.hurry();
+    assert!(!is_wanted(), "there is nothing");
+    log.append_later(b"later");
+    log.append(b"now");
+    assert!(is_wanted());
+    writer.turn(false).unwrap();
+    (0..64).for_each(|_| drop(log.append_later(&[7; 1_024])));
+    assert!(is_wanted());
+    writer.turn(false).unwrap();
+
+    let thread = writer.start().unwrap();
+    let last = log.append_later(b"in a while").end;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async { log.watch().wait_for(|&durable| durable >= last).await.map(|_| ()).unwrap() });
+    drop(thread);
+}
+
+#[test]
 fn a_view_reads_and_changes_nothing() {
     let disk = FaultyDisk::default();
     let (mut writer, ..) = reopen(&disk, SMALL);

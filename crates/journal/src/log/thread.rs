@@ -1,15 +1,18 @@
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::{Fsync, Log, Writer};
+use super::{Front, Fsync, Log, Writer};
 
 /// How long to wait after a failure before the next try.
 const RETRY: Duration = Duration::from_millis(100);
 
 /// How often to look for segments that are not wanted any more while nothing is appended.
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long what nobody waits for may stay in memory.
+const LATER: Duration = Duration::from_millis(100);
 
 /// The thread of a [`Writer`]. When this value is dropped it writes and syncs everything that was appended, and ends.
 #[derive(Debug)]
@@ -69,17 +72,32 @@ fn run(mut writer: Writer) {
     }
 }
 
-/// Waits for something to write, or for the time to look; whether the log is to be closed.
+/// Waits for something that is wanted, or for the time to write, or to look; whether the log is to be closed.
 fn wait(log: &Log, most: Duration, is_stuck: bool) -> bool {
     let mut front = log.lock();
-    if front.is_closing {
-        return true;
+    if is_stuck {
+        return sleep(log, front, most, false).is_closing;
     }
-    if front.buffer.is_empty() || is_stuck {
-        front.is_writer_waiting = !is_stuck;
-        let (woken, _) = log.appended.wait_timeout(front, most).unwrap_or_else(PoisonError::into_inner);
-        front = woken;
-        front.is_writer_waiting = false;
+    if front.buffer.is_empty() {
+        front = sleep(log, front, most, true);
+    }
+    if !front.buffer.is_empty() && !front.is_wanted {
+        front = sleep(log, front, most.min(LATER), true);
     }
     front.is_closing
+}
+
+fn sleep<'a>(
+    log: &'a Log,
+    mut front: MutexGuard<'a, Front>,
+    most: Duration,
+    is_writer_waiting: bool,
+) -> MutexGuard<'a, Front> {
+    if front.is_closing {
+        return front;
+    }
+    front.is_writer_waiting = is_writer_waiting;
+    let (mut front, _) = log.appended.wait_timeout(front, most).unwrap_or_else(PoisonError::into_inner);
+    front.is_writer_waiting = false;
+    front
 }

@@ -88,6 +88,7 @@ impl Writer {
         let capacity = front.buffer.len();
         let batch = Arc::new(std::mem::replace(&mut front.buffer, Vec::with_capacity(capacity)));
         front.start = Position(start.0 + batch.len() as u64);
+        front.is_wanted = false;
         front.writing = Some((start, Arc::clone(&batch)));
         (start, batch)
     }

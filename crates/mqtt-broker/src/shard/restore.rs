@@ -253,7 +253,7 @@ impl Shard {
         let hold = log.hold(at.position, at.bytes as usize);
         let (Some(group), Some(hold)) = (self.groups.get_mut(&name), hold) else {
             self.stats.dropped_no_member += 1;
-            self.record(&Record::GroupDone { id, group: name });
+            self.record_done(&Record::GroupDone { id, group: name });
             return;
         };
         let (stored, how, size) = (Stored { id, hold }, How::for_group(), at.bytes);

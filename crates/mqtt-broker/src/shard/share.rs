@@ -63,7 +63,7 @@ impl Shard {
     /// A message that no member of a group has to get any more.
     pub(super) fn finish_group(&mut self, stored: Option<&Stored>, group: &TopicFilter) {
         if let Some(stored) = stored {
-            self.record(&Record::GroupDone { id: stored.id, group: group.clone() });
+            self.record_done(&Record::GroupDone { id: stored.id, group: group.clone() });
         }
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Store {
     durable: Position,
     /// The end of the last record of this shard.
     pub(super) last: Position,
+    /// The end of the last one that was appended later.
+    later: Position,
     /// Messages of QoS 2 that go onward when their receipts are durable.
     unrouted: VecDeque<Unrouted>,
     /// Connections with answers that wait, by what these wait for.
@@ -132,10 +134,22 @@ impl Shard {
 
     /// Appends a record; `None` without a log.
     pub(super) fn record(&mut self, record: &Record) -> Option<Appended> {
+        self.append(record, Log::append)
+    }
+
+    /// Appends that somebody is through with a message. Nobody waits for that; after a crash the message may come again,
+    /// as one of QoS 1 may, and what QoS 2 has to remember is in records of its own.
+    pub(super) fn record_done(&mut self, record: &Record) {
+        if let Some(appended) = self.append(record, Log::append_later) {
+            self.store.later = appended.end;
+        }
+    }
+
+    fn append(&mut self, record: &Record, append: fn(&Log, &[u8]) -> Appended) -> Option<Appended> {
         let log = self.store.log.as_ref()?;
         self.store.scratch.clear();
         record.encode(&mut self.store.scratch);
-        let appended = log.append(&self.store.scratch);
+        let appended = append(log, &self.store.scratch);
         self.store.last = appended.end;
         Some(appended)
     }
@@ -212,6 +226,7 @@ impl Shard {
     }
 
     pub(super) fn hold_back(&mut self, now: Instant, id: ConnectionId, until: Position, held: Held) {
+        let is_of_later = until == self.store.later;
         let is_durable = until <= self.store.durable || sabotage::is(Fault::AckBeforeSync);
         let Some(connection) = self.connection_mut(id).filter(|connection| !connection.is_closing) else {
             return;
@@ -224,6 +239,9 @@ impl Shard {
         // In the order of the log, as this shard's records are.
         let until = self.store.gates.back().map_or(until, |(last, _)| until.max(*last));
         self.store.gates.push_back((until, id));
+        if let Some(log) = self.store.log.as_ref().filter(|_| is_of_later) {
+            log.hurry();
+        }
     }
 
     fn release(&mut self, now: Instant, id: ConnectionId) {
@@ -257,9 +275,9 @@ impl Shard {
         let is_durable = self.clients.get(client_id).is_some_and(|client| client.is_durable);
         let (id, group) = (stored.id, group.cloned());
         if is_durable {
-            self.record(&Record::Done { client: client_id.clone(), id, group });
+            self.record_done(&Record::Done { client: client_id.clone(), id, group });
         } else if let Some(group) = group {
-            self.record(&Record::GroupDone { id, group });
+            self.record_done(&Record::GroupDone { id, group });
         }
     }
 
