@@ -2,7 +2,6 @@
 //!
 //! Publishers send messages of 200 bytes to a session that is away, each with a window of messages that are not
 //! acknowledged; then the session comes back and takes them all; then the server starts again with a full queue.
-#![allow(unsafe_code, reason = "the allocator's library is C")]
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a measurement may panic, and prints")]
 
 mod load;

@@ -5,12 +5,15 @@ use journal::log::{Claims, Position};
 use mqtt_wire::{QoS, TopicFilter};
 use smallvec::SmallVec;
 
+use super::ROOM;
 use crate::durable::Stored;
 use crate::durable::record::{How, MessageId};
 use crate::queue::Away;
 
 /// Subscription Identifiers of a message at most, so that a block has room for it.
 const IDENTIFIERS: usize = 16;
+
+const _: () = assert!(Place::LARGEST <= ROOM, "a block has room for each");
 
 /// In the first byte, beside the QoS, which is never 0.
 const RETAIN: u8 = 1 << 2;
@@ -32,7 +35,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Bytes of most.
+    /// Bytes of one with no more than is always there, as most are.
     pub(super) const SMALLEST: usize = 1 + 8 + 4 + 4;
     /// Bytes of one that has everything.
     pub(super) const LARGEST: usize = Self::SMALLEST + 8 + 1 + IDENTIFIERS * 4;
